@@ -1,0 +1,1 @@
+"""Statistics and pages, made from run records alone. Trains nothing."""

@@ -1,0 +1,1 @@
+"""Methods: augmenters, learners and what they share. They see datasets, never an environment."""

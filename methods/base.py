@@ -1,0 +1,214 @@
+"""The contracts of augmenters and learners, and what a run gives them.
+
+A method receives offline data, a seeded generator, a device and a budget; never an environment or an evaluation.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.common.errors import UsageError
+from tasks.common.seeding import make_generator
+from tasks.common.selector import Scalar
+from tasks.datasets.offline import OfflineDataset
+from tasks.spec import TaskSpec
+
+Arrays = Mapping[str, NDArray[Any]]
+ConfigT = TypeVar("ConfigT")
+
+
+def _ignore_progress(done: int, total: int, message: str) -> None:
+    """Nobody watches."""
+
+
+def _ignore_snapshot(updates: int, policy: LearnedPolicy) -> None:
+    """Nobody keeps a curve."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a protocol allows a method.
+
+    Attributes:
+        amount: transitions that `generate` returns, at least (whole episodes are kept whole, so the last one may
+            pass it); None: the method's own amount, as its paper has it.
+        updates: gradient updates of a learner; None: the learner's own number.
+        batch_size: transitions (memoryless) or episodes (recurrent) an update; None: the learner's own.
+        snapshots: evenly spaced points of the learning curve, the final policy included.
+    """
+
+    amount: int | None = None
+    updates: int | None = None
+    batch_size: int | None = None
+    snapshots: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a method may use.
+
+    Attributes:
+        seeds: one an entry of the data: a single seed for an augmenter, R of them for a learner. Everything
+            random in replica r derives from seeds[r] alone, so R together equal R single runs.
+        device: a torch device string, chosen by the harness.
+        progress: called with (done, total, message).
+        snapshot: learners call it with (updates so far, policy) at the budget's points of the learning curve;
+            the harness evaluates what it receives later, on its own.
+        deadline: `time.monotonic()` at which the harness will stop the run; None: no limit.
+        original: the data before augmentation (learners only): statistics of inputs come from it, so that the
+            scores of augmenters stay comparable; None: the data passed to `fit` is the original.
+        extra_data: more real episodes, for the control that is told to look (`needs_extra_data`), else None.
+    """
+
+    seeds: tuple[int, ...]
+    device: str = "cpu"
+    budget: Budget = field(default_factory=Budget)
+    progress: Callable[[int, int, str], None] = _ignore_progress
+    snapshot: Callable[[int, LearnedPolicy], None] = _ignore_snapshot
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("methods"))
+    deadline: float | None = None
+    original: OfflineDataset | None = None
+    extra_data: OfflineDataset | None = None
+
+    def generator(self, purpose: str, replica: int = 0) -> np.random.Generator:
+        """A fresh generator for one purpose of one replica; the same arguments give the same stream."""
+        return make_generator(purpose, self.seeds[replica])
+
+
+class Configurable(Generic[ConfigT]):
+    """Something built from a frozen config whose defaults are the paper's values."""
+
+    Config: ClassVar[type[Any]]
+    version: ClassVar[int]
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        self.config: ConfigT = self.Config() if config is None else config
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Scalar]) -> Self:
+        """Builds the method with some fields of its config overridden.
+
+        Raises:
+            UsageError: for a field that does not exist or a value of another type.
+        """
+        return cls(make_config(cls.Config, params, cls.__name__))
+
+    @classmethod
+    def tiny(cls, params: Mapping[str, Scalar] | None = None) -> Self:
+        """The same code path at a size that takes seconds on a CPU; contract tests use it."""
+        return cls.from_params(params or {})
+
+
+class Augmenter(Configurable[ConfigT], ABC):
+    """Turns offline data into more offline data.
+
+    Attributes:
+        version: raise it when behaviour changes; it is part of the cache key.
+        privileged: whether it may see the `behaviour` column.
+        needs_extra_data: whether `run.extra_data` (more real episodes) is needed; for the oracle control only.
+        trains: whether `fit` learns something worth caching; then `state` and `load_state` must be implemented.
+        generation_fields: config fields that `fit` never reads. Variants that differ in these alone share one
+            fitted model.
+    """
+
+    privileged: ClassVar[bool] = False
+    needs_extra_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    generation_fields: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def unsupported(cls, spec: TaskSpec) -> str | None:
+        """Why this augmenter is undefined on a task, or None. Becomes the skip reason of a plan."""
+        return None
+
+    @abstractmethod
+    def fit(self, data: OfflineDataset, run: Run) -> None:
+        """Learns from the data. Called again, it starts afresh. Must not change `data`."""
+
+    @abstractmethod
+    def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
+        """Synthetic episodes only, of `run.budget.amount` transitions; mixing with `data` is the protocol's."""
+
+    def state(self) -> Arrays:
+        """What `fit` learned, as arrays."""
+        return {}
+
+    def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
+        """Takes what `state` returned, in place of a `fit`."""
+
+
+class LearnedPolicy(ABC):
+    """R trained policies of one learner, acting together.
+
+    Memoryless policies ignore `memory`; recurrent ones pass it on from call to call.
+    """
+
+    replicas: int
+
+    @abstractmethod
+    def act(
+        self, observations: NDArray[np.float32], available_actions: NDArray[np.bool_] | None, memory: Any = None
+    ) -> tuple[NDArray[np.float32] | NDArray[np.int64], Any]:
+        """Greedy joint actions of R policies in B environments each, and their memory for the next step.
+
+        Args:
+            observations: (R, B, N, D).
+            available_actions: (R, B, N, A) for discrete tasks, else None.
+            memory: None at the first step of an episode, then what the last call returned.
+
+        Returns:
+            actions (R, B, N, A) float32 or (R, B, N) int64, and the new memory.
+        """
+
+    @abstractmethod
+    def state(self, replica: int) -> Arrays:
+        """The arrays of one policy, enough for `Learner.load_policy`."""
+
+
+class Learner(Configurable[ConfigT], ABC):
+    """Learns policies from offline data, R seeds at a time."""
+
+    privileged: ClassVar[bool] = False
+
+    @classmethod
+    def unsupported(cls, spec: TaskSpec) -> str | None:
+        """Why this learner is undefined on a task, or None. Becomes the skip reason of a plan."""
+        return None
+
+    @abstractmethod
+    def fit(self, data: Sequence[OfflineDataset], run: Run) -> LearnedPolicy:
+        """Trains one policy a dataset, `run.seeds` beside them, all in one program.
+
+        A replica that diverges does not disturb the others; its parameters are then not finite and stay so.
+        """
+
+    @abstractmethod
+    def load_policy(self, states: Sequence[Arrays], spec: TaskSpec, device: str) -> LearnedPolicy:
+        """The policies whose arrays `LearnedPolicy.state` returned, acting together."""
+
+
+def make_config(config_class: type[ConfigT], params: Mapping[str, Scalar], owner: str) -> ConfigT:
+    """A frozen config with some fields overridden.
+
+    Raises:
+        UsageError: for an unknown field (with the known ones) or a value whose type does not fit the default's.
+    """
+    known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]  # configs are dataclasses
+    for name, value in params.items():
+        if name not in known:
+            raise UsageError(f"{owner} has no parameter {name!r}. It has: {', '.join(known) or 'none'}.")
+        default = known[name].default
+        numeric = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+        if default is not None and not numeric and type(value) is not type(default):
+            raise UsageError(
+                f"{owner}: parameter {name}={value!r} is a {type(value).__name__}, expected "
+                f"{type(default).__name__} (default {default!r})."
+            )
+    return config_class(**params)

@@ -1,0 +1,19 @@
+"""The table of learners: a name, the class behind it, what it is, and the parameters that make the variant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from methods.base import Learner
+from tasks.common.errors import UsageError
+from tasks.common.registry import Registry
+
+
+def _check(name: str, loaded: object) -> None:
+    if not (isinstance(loaded, type) and issubclass(loaded, Learner)):
+        raise UsageError(f"Learner {name!r} is {loaded!r}; expected a subclass of methods.base.Learner.")
+
+
+LEARNERS: Registry[type[Learner[Any]]] = Registry("learner", check=_check, entry_points="augmarl.learners")
+LEARNERS.add("bc", "methods.learners.bc:BC", "behaviour cloning: the plain measure of data quality")
+LEARNERS.add("bc50", "methods.learners.bc:BC", "behaviour cloning of the better half of episodes", keep_fraction=0.5)

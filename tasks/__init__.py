@@ -1,0 +1,1 @@
+"""Tasks: environments, their specifications, offline datasets and behaviour policies. Imports nothing of ours."""

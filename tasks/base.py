@@ -1,0 +1,123 @@
+"""What a task family implements: a batched environment and the behaviour policies that recorded the data.
+
+Arrays in, arrays out. B environments, N learning agents, D observation features, A actions, K state features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.common.errors import UsageError
+from tasks.spec import TaskSpec
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+ActionArray = NDArray[np.float32] | NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a batched environment shows after `reset` or `step`.
+
+    `terminals` is a true end, `truncations` the time limit; never both. After either, the observation is the true
+    last one: there is no hidden reset. Stepping a finished environment is allowed and its rows are meaningless.
+    """
+
+    observations: FloatArray  # (B, N, D)
+    rewards: FloatArray  # (B, N), zeros after a reset
+    terminals: BoolArray  # (B,)
+    truncations: BoolArray  # (B,)
+    states: FloatArray | None = None  # (B, K)
+    available_actions: BoolArray | None = None  # (B, N, A), discrete tasks
+    alive: BoolArray | None = None  # (B, N), where agents can die
+    won: BoolArray | None = None  # (B,), where a win is defined
+
+
+class BatchedEnv(ABC):
+    """`num_envs` copies of one task, stepped together."""
+
+    spec: TaskSpec
+    num_envs: int
+
+    @abstractmethod
+    def reset(self, episode_ids: Sequence[int]) -> Step:
+        """Starts one episode an environment. Episode i is a function of (seed of the environment, i) alone.
+
+        Args:
+            episode_ids: B numbers; equal numbers give equal episodes in whatever batch they appear.
+        """
+
+    @abstractmethod
+    def step(self, actions: ActionArray) -> Step:
+        """Advances every environment: actions (B, N, A) float32 or (B, N) int64."""
+
+    def restore(self, observations: FloatArray) -> None:
+        """Puts the simulators into the states that show these observations (B, N, D), at step 0 of an episode.
+
+        Raises:
+            UsageError: where observations do not determine the state.
+        """
+        raise UsageError(f"{self.spec.id}: a state cannot be rebuilt from observations, so replay is not possible.")
+
+    def close(self) -> None:  # noqa: B027  # most engines hold nothing
+        """Releases what the engine holds."""
+
+
+class BehaviourPolicy(Protocol):
+    """A policy that records data: shipped, frozen, not a learner's."""
+
+    def act(self, observations: FloatArray, available_actions: BoolArray | None) -> ActionArray:
+        """Greedy joint actions (B, N, A) float32 or (B, N) int64 for observations (B, N, D)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPhase:
+    """A stretch of a training run: which policy acted, for how many episodes, with which exploration.
+
+    Attributes:
+        policy: None while the run explored uniformly at random.
+        noise_std: of the Gaussian added to continuous actions, then clipped to the bounds.
+        epsilon: probability of a uniformly random available action (discrete tasks).
+    """
+
+    policy: BehaviourPolicy | None
+    episodes: int
+    noise_std: float = 0.0
+    epsilon: float = 0.0
+
+
+class Task(ABC):
+    """One task of a family, built from a selector such as `mpe/spread[variant=mpe2]`."""
+
+    behaviour_levels: ClassVar[tuple[str, ...]]
+    spec: TaskSpec
+
+    @abstractmethod
+    def make_env(self, num_envs: int, seed: int) -> BatchedEnv:
+        """A batched environment whose episodes derive from `seed`."""
+
+    @abstractmethod
+    def behaviour_policy(self, level: str) -> BehaviourPolicy:
+        """The shipped policy of a level, e.g. "expert" or "medium".
+
+        Raises:
+            UsageError: if none is shipped at that level; the message has the command that trains it.
+        """
+
+    @abstractmethod
+    def training_history(self) -> Sequence[HistoryPhase]:
+        """How the expert's training run acted until it first reached the medium level, in order (medium-replay).
+
+        Raises:
+            UsageError: if no history is shipped.
+        """
+
+    @abstractmethod
+    def behaviour_digest(self, level: str) -> str:
+        """SHA-256 of that policy's file (level "history": of the training history's): part of a dataset's identity."""

@@ -1,0 +1,1 @@
+"""The lowest layer: errors, names, seeds and files, used by every other package."""

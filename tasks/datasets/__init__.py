@@ -1,0 +1,1 @@
+"""Offline data: the dataset type, its views, files, cards, regimes and checks."""
