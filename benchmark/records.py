@@ -128,7 +128,7 @@ class RunRecord(_Model):
     Attributes:
         protocol_settings: the protocol's budgets, in full.
         engine: engine, version and variant: records of different engines never share a leaderboard.
-        dataset_summary: of the data before and after augmentation (`mean_return`, `episodes`, `steps`, `synthetic_share`).
+        dataset_summary: of the data before and after augmentation (mean_return, episodes, steps, synthetic_share).
         scores: by normalisation name, e.g. `normalised` and `madits`; empty unless `status` is `ok`.
         diagnosis: further numbers that rank nothing, e.g. `best_checkpoint_return`, `final_loss`.
     """

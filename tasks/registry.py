@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 from tasks.base import Task
 from tasks.common.errors import UsageError
@@ -38,6 +38,6 @@ def make_task(text: str) -> Task:
     return _make_task(Selector.of(ALIASES.get(selector.name, selector.name), selector.params))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _make_task(selector: Selector) -> Task:
     return TASKS.load(selector.name)(selector)
