@@ -1,0 +1,1 @@
+"""The multi-agent particle environments: cooperative navigation, predator and prey, and world."""

@@ -1,0 +1,200 @@
+"""The MPE tasks: what users select, and what is shipped for it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from tasks.base import BatchedEnv, BehaviourPolicy, HistoryPhase, Task
+from tasks.common.errors import UsageError
+from tasks.common.files import sha256_of
+from tasks.common.selector import Scalar, Selector
+from tasks.mpe.engine import ParticleEngine
+from tasks.mpe.env import ACTION_NAMES, MPEEnv
+from tasks.mpe.observe import feature_names
+from tasks.mpe.policies import ActionRule, load_history, load_policy
+from tasks.mpe.prey import PretrainedPrey, Prey, ScriptedPrey
+from tasks.mpe.scenarios import ALIASES, EPISODE_LIMIT, Scenario, Variant, scenario
+from tasks.spec import ActionKind, ActionSpec, ScoreReferences, TaskSpec
+
+ENGINE = "particle"
+ENGINE_VERSION = "1"  # raise when any transition changes; a new prey is one
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+REFERENCES = Path(__file__).parent / "references.json"
+
+PreyKind = Literal["pretrained", "scripted"]
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "variant": ("omar", "mpe2"),
+    "actions": ("continuous", "discrete"),
+    "prey": ("pretrained", "scripted"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MPEParameters:
+    """What a selector may choose; the defaults are what the papers use and do not appear in a task's id."""
+
+    variant: Variant = "omar"  # MADiTS, CODI, INS and MASTARS build on OMAR's fork
+    actions: ActionKind = "continuous"  # OMAR, INS, MASTARS, MADiTS; CODI uses discrete ones
+    prey: PreyKind = "pretrained"  # OMAR
+
+
+class MPETask(Task):
+    """One particle task. The team reward is the sum over agents (MADiTS and CODI through OffPyMARL).
+
+    OMAR, INS and MASTARS report the mean (spread) or predator 0 (tag, world) instead: a third of the sum here.
+    """
+
+    behaviour_levels: ClassVar[tuple[str, ...]] = ("medium", "expert")
+
+    def __init__(self, name: str, parameters: MPEParameters) -> None:
+        self.name, self.parameters = name, parameters
+        self.scenario = scenario(name, parameters.variant)
+        self.spec = _spec(name, parameters, self.scenario)
+        self.rule: ActionRule = "argmax" if self.spec.action.discrete else "tanh"
+
+    def make_env(self, num_envs: int, seed: int) -> BatchedEnv:
+        """A batched environment; loads the prey where the task has one."""
+        return MPEEnv(self.spec, self._engine, self._prey, num_envs, seed)
+
+    def behaviour_policy(self, level: str) -> BehaviourPolicy:
+        """The shipped policy of level "expert" or "medium"."""
+        return load_policy(self._existing(level), self.rule)
+
+    def training_history(self) -> Sequence[HistoryPhase]:
+        """Uniform exploration, then the actors of the expert's run until it reached the medium level."""
+        return load_history(self._existing("history"), self.rule)
+
+    def behaviour_digest(self, level: str) -> str:
+        """SHA-256 of the file of a level ("expert", "medium", "history")."""
+        return sha256_of(self._existing(level))
+
+    @property
+    def folder(self) -> str:
+        """The folder of the task's checkpoints: its name and what differs from the default, e.g. `tag-mpe2-discrete`."""
+        return "-".join([self.name.removeprefix("mpe/"), *map(str, self._changed.values())])
+
+    def checkpoint(self, level: str, root: Path = CHECKPOINTS) -> Path:
+        """Where the policy of a level lies. The prey does not depend on the actions of the predators."""
+        if level == "prey":
+            changed = {} if self.parameters.variant == "omar" else {"variant": self.parameters.variant}
+            return root / "-".join([self.name.removeprefix("mpe/"), *changed.values()]) / "prey.safetensors"
+        return root / self.folder / f"{level}.safetensors"
+
+    @property
+    def _changed(self) -> dict[str, Scalar]:
+        return _non_default(self.parameters)
+
+    @cached_property
+    def _engine(self) -> ParticleEngine:
+        return ParticleEngine(self.scenario)
+
+    @cached_property
+    def _prey(self) -> Prey | None:
+        if not self.scenario.has_prey:
+            return None
+        if self.parameters.prey == "scripted":
+            return ScriptedPrey(self.scenario)
+        path = self.checkpoint("prey")
+        if not path.exists():
+            raise UsageError(
+                f"{self.spec.id}: no pretrained prey is shipped for this variant. Train it with "
+                f"`bench policy train '{self.spec.id}' --prey`, or choose prey=scripted."
+            )
+        return PretrainedPrey(path)
+
+    def _existing(self, level: str) -> Path:
+        if level not in (*self.behaviour_levels, "history"):
+            raise UsageError(f"{self.spec.id}: level {level!r} is none of {', '.join(self.behaviour_levels)}.")
+        path = self.checkpoint(level)
+        if not path.exists():
+            raise UsageError(
+                f"{self.spec.id}: no {level} policy is shipped for this task. "
+                f"Train it with `bench policy train '{self.spec.id}'`."
+            )
+        return path
+
+
+def make_task(selector: Selector) -> MPETask:
+    """The task of a selector such as `mpe/tag[variant=mpe2,actions=discrete]`; reads no weights.
+
+    Raises:
+        UsageError: on an unknown parameter or value; the message lists the valid ones.
+    """
+    name = ALIASES.get(selector.name, selector.name)
+    has_prey = scenario(name, "omar").has_prey
+    valid = {key: values for key, values in _CHOICES.items() if has_prey or key != "prey"}
+    for key, value in selector.params.items():
+        if key not in valid:
+            raise UsageError(
+                f"{selector}: {name} has no parameter {key!r}.{_nearest(key, valid)} Parameters are "
+                + "; ".join(f"{known}={'|'.join(values)}" for known, values in valid.items())
+                + "."
+            )
+        if value not in valid[key]:
+            raise UsageError(
+                f"{selector}: {key}={value} is not possible.{_nearest(str(value), valid[key])} "
+                f"Choose {key}={'|'.join(valid[key])}."
+            )
+    return MPETask(name, MPEParameters(**selector.params))  # type: ignore[arg-type]  # checked just above
+
+
+def _nearest(word: str, known: Sequence[str] | dict[str, tuple[str, ...]]) -> str:
+    match = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def _non_default(parameters: MPEParameters) -> dict[str, Scalar]:
+    chosen = {key: getattr(parameters, key) for key in ("variant", "actions", "prey")}
+    return {key: value for key, value in chosen.items() if value != getattr(MPEParameters(), key)}
+
+
+def _spec(name: str, parameters: MPEParameters, table: Scenario) -> TaskSpec:
+    names = feature_names(table, 0)
+    n = table.n_learners
+    if parameters.actions == "continuous":
+        action = ActionSpec(kind="continuous", size=2, names=("x", "y"))
+    else:
+        action = ActionSpec(kind="discrete", size=len(ACTION_NAMES), names=ACTION_NAMES)
+    task_id = str(Selector.of(name, _non_default(parameters)))
+    variant = f"{parameters.variant}+{parameters.actions}"
+    return TaskSpec(
+        id=task_id,
+        family="mpe",
+        engine=ENGINE,
+        engine_version=ENGINE_VERSION,
+        variant=f"{variant}+prey={parameters.prey}" if table.has_prey else variant,
+        n_agents=n,
+        obs_dim=len(names),
+        state_dim=n * len(names),
+        action=action,
+        episode_limit=EPISODE_LIMIT,
+        team_reward="sum",
+        agent_groups=(tuple(range(n)),),
+        observation_features=names,
+        score_references=_references().get(task_id),
+    )
+
+
+@cache
+def _references() -> dict[str, ScoreReferences]:
+    """The measured references by task id; a measurement of another engine version does not count."""
+    if not REFERENCES.exists():
+        return {}
+    table = json.loads(REFERENCES.read_text())
+    return {
+        task_id: ScoreReferences(
+            random_return=row["random"]["mean"],
+            expert_return=row["expert"]["mean"],
+            episodes=row["episodes"],
+            seed=row["seed"],
+            provenance=row["provenance"],
+        )
+        for task_id, row in table["references"].items()
+        if row["engine_version"] == ENGINE_VERSION
+    }
