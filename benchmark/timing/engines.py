@@ -1,0 +1,66 @@
+"""The batched MPE core against the loop over one environment of the mpe2 library."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from benchmark.timing.measurements import Measurement, interleaved_seconds, summarise
+from tasks.common.errors import MissingDependencyError
+from tasks.common.seeding import make_generator
+from tasks.registry import make_task
+
+NUM_ENVS = 256
+TARGET = 50.0
+"""Times the steps a second of mpe2's loop, at 256 environments on one core."""
+
+LIBRARY_MODULES = {"mpe/spread": "mpe2.simple_spread_v3", "mpe/tag": "mpe2.simple_tag_v3"}
+BATCHED_EPISODES, SINGLE_EPISODES = 8, 20
+
+
+def measure(device: str) -> Iterator[Measurement]:
+    """Environment steps a second and their ratio, uniformly random discrete actions; `device` plays no part.
+
+    Raises:
+        MissingDependencyError: without the mpe2 package.
+    """
+    for task_id, module in LIBRARY_MODULES.items():
+        try:
+            library = importlib.import_module(module)
+        except ImportError as error:
+            raise MissingDependencyError("`bench timing` compares with mpe2. Install it: pip install mpe2") from error
+        task = make_task(f"{task_id}[actions=discrete,variant=mpe2]")
+        limit = task.spec.episode_limit
+        env = task.make_env(NUM_ENVS, seed=0)
+        actions = make_generator("timing", task_id).integers(
+            task.spec.action.size, size=(limit, NUM_ENVS, task.spec.n_agents)
+        )
+
+        def batched() -> None:
+            for episode in range(BATCHED_EPISODES):
+                env.reset(range(episode * NUM_ENVS, (episode + 1) * NUM_ENVS))  # noqa: B023  # called in this turn
+                for joint_action in actions:  # noqa: B023
+                    env.step(joint_action)  # noqa: B023
+
+        single_env = library.parallel_env(max_cycles=limit)
+        single_env.reset(seed=0)
+        agents = list(single_env.agents)
+        choices = make_generator("timing", task_id, "single").integers(5, size=(limit, len(agents)))
+
+        def single() -> None:
+            for _ in range(SINGLE_EPISODES):
+                single_env.reset()  # noqa: B023
+                for row in choices:  # noqa: B023
+                    single_env.step(dict(zip(agents, row, strict=True)))  # noqa: B023
+
+        fast, slow = interleaved_seconds(batched, single, repetitions=5)
+        per_second = [BATCHED_EPISODES * limit * NUM_ENVS / seconds for seconds in fast]
+        baseline = [SINGLE_EPISODES * limit / seconds for seconds in slow]
+        label = f"engine/{task_id}"
+        detail = f"variant mpe2, {NUM_ENVS} environments, resets included"
+        yield summarise(f"{label}/batched", per_second, unit="steps/s", detail=detail)
+        yield summarise(f"{label}/mpe2 loop", baseline, unit="steps/s", detail="one parallel_env, resets included")
+        ratios = list(np.divide(per_second, baseline))
+        yield summarise(f"{label}/speed-up", ratios, unit="x", detail="batched over mpe2 loop", target=TARGET)

@@ -1,0 +1,117 @@
+"""What a measurement is, how repetitions are taken, and the table of all of them."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tasks.common.errors import UnknownNameError
+
+Comparison = Literal["at least", "at most"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One number, with what it is to be compared with.
+
+    Attributes:
+        name: of the quantity, e.g. `engine/mpe/spread/speed-up`.
+        value: median over the repetitions, in `unit`.
+        low, high: smallest and largest repetition.
+        repetitions: how many there were.
+        target, comparison: what the project asks for, or None where a number only informs.
+        detail: what exactly was run.
+    """
+
+    name: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    repetitions: int
+    detail: str
+    target: float | None = None
+    comparison: Comparison = "at least"
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.comparison == "at least" else self.value <= self.target
+
+
+MeasurementFunction = Callable[[str], Iterator[Measurement]]
+
+MEASUREMENTS: dict[str, tuple[str, str]] = {
+    "engine": ("benchmark.timing.engines:measure", "the batched MPE core against mpe2's loop"),
+    "data": ("benchmark.timing.data:measure", "opening a dataset of a million steps, and sampling from it"),
+    "learner": ("benchmark.timing.learners:measure", "five seeds together against five one after another"),
+    "startup": ("benchmark.timing.startup:measure", "how soon the command line answers"),
+}
+
+
+def load_measurement(name: str) -> MeasurementFunction:
+    """The function of a group; it takes a device and yields measurements.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    if name not in MEASUREMENTS:
+        raise UnknownNameError("timing group", name, MEASUREMENTS)
+    module, _, attribute = MEASUREMENTS[name][0].partition(":")
+    function: MeasurementFunction = getattr(importlib.import_module(module), attribute)
+    return function
+
+
+def seconds_of(action: Callable[[], object], *, repetitions: int, warm_up: int = 1) -> list[float]:
+    """Wall seconds of each repetition of `action`, after some that do not count."""
+    for _ in range(warm_up):
+        action()
+    taken = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def interleaved_seconds(
+    first: Callable[[], object], second: Callable[[], object], *, repetitions: int
+) -> tuple[list[float], list[float]]:
+    """Wall seconds of two actions taken in turn, so that a slow spell of the machine hits both."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for action in (first, second):
+        action()
+    for _ in range(repetitions):
+        for action, seconds in zip((first, second), taken, strict=True):
+            seconds += seconds_of(action, repetitions=1, warm_up=0)
+    return taken
+
+
+def summarise(
+    name: str,
+    values: list[float],
+    *,
+    unit: str,
+    detail: str,
+    target: float | None = None,
+    comparison: Comparison = "at least",
+) -> Measurement:
+    """The median of the repetitions, with their range."""
+    return Measurement(
+        name=name,
+        value=float(np.median(values)),
+        unit=unit,
+        low=min(values),
+        high=max(values),
+        repetitions=len(values),
+        detail=detail,
+        target=target,
+        comparison=comparison,
+    )
