@@ -6,6 +6,7 @@ A method receives offline data, a seeded generator, a device and a budget; never
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,6 +23,20 @@ from tasks.spec import TaskSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 ConfigT = TypeVar("ConfigT")
+
+
+class UnsupportedError(UsageError):
+    """A method is undefined on these data; the message says why. A cell that ends so is `unsupported`."""
+
+
+def require(condition: bool, owner: str, given: str, expected: str) -> None:
+    """Checks a value of a config.
+
+    Raises:
+        UsageError: unless `condition` holds.
+    """
+    if not condition:
+        raise UsageError(f"{owner}: {given}, expected {expected}.")
 
 
 def _ignore_progress(done: int, total: int, message: str) -> None:
@@ -65,6 +80,8 @@ class Run:
         original: the data before augmentation (learners only): statistics of inputs come from it, so that the
             scores of augmenters stay comparable; None: the data passed to `fit` is the original.
         extra_data: more real episodes, for the control that is told to look (`needs_extra_data`), else None.
+        original_episodes: one an entry of the data: how many of its first episodes are the original ones, the rest
+            being synthetic (learners only, for diagnosis); None: unknown.
     """
 
     seeds: tuple[int, ...]
@@ -76,10 +93,21 @@ class Run:
     deadline: float | None = None
     original: OfflineDataset | None = None
     extra_data: OfflineDataset | None = None
+    original_episodes: tuple[int, ...] | None = None
 
     def generator(self, purpose: str, replica: int = 0) -> np.random.Generator:
         """A fresh generator for one purpose of one replica; the same arguments give the same stream."""
         return make_generator(purpose, self.seeds[replica])
+
+    def report(self, done: int, total: int, message: str) -> None:
+        """Tells how far a method is, and stops it once its time is over. Call it at least every few seconds.
+
+        Raises:
+            TimeoutError: after the deadline.
+        """
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TimeoutError(f"Time limit reached after {done} of {total} steps ({message}).")
+        self.progress(done, total, message)
 
 
 class Configurable(Generic[ConfigT]):
@@ -114,6 +142,8 @@ class Augmenter(Configurable[ConfigT], ABC):
         privileged: whether it may see the `behaviour` column.
         needs_extra_data: whether `run.extra_data` (more real episodes) is needed; for the oracle control only.
         trains: whether `fit` learns something worth caching; then `state` and `load_state` must be implemented.
+        adds_data: False for the control that returns no episodes whatever the amount.
+        random: whether another seed gives other episodes.
         generation_fields: config fields that `fit` never reads. Variants that differ in these alone share one
             fitted model.
     """
@@ -121,6 +151,8 @@ class Augmenter(Configurable[ConfigT], ABC):
     privileged: ClassVar[bool] = False
     needs_extra_data: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    adds_data: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     generation_fields: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
@@ -134,7 +166,14 @@ class Augmenter(Configurable[ConfigT], ABC):
 
     @abstractmethod
     def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
-        """Synthetic episodes only, of `run.budget.amount` transitions; mixing with `data` is the protocol's."""
+        """Synthetic episodes only, of `run.budget.amount` transitions; mixing with `data` is the protocol's.
+
+        Episodes are whole, so the amount may be passed by less than one episode. Amount 0 and data without episodes
+        give a dataset without episodes. Privileged columns are not returned.
+
+        Raises:
+            UnsupportedError: where these data leave the method undefined.
+        """
 
     def state(self) -> Arrays:
         """What `fit` learned, as arrays."""
@@ -171,6 +210,15 @@ class LearnedPolicy(ABC):
     def state(self, replica: int) -> Arrays:
         """The arrays of one policy, enough for `Learner.load_policy`."""
 
+    def diverged(self, replica: int) -> bool:
+        """Whether a parameter of this policy is not finite. Its actions then mean nothing: do not evaluate it."""
+        arrays = self.state(replica).values()
+        return not all(np.isfinite(array).all() for array in arrays if np.issubdtype(array.dtype, np.floating))
+
+    def diagnosis(self, replica: int) -> Mapping[str, float | None]:
+        """What training tells about one policy, e.g. `final_loss`; None where a number is not finite."""
+        return {}
+
 
 class Learner(Configurable[ConfigT], ABC):
     """Learns policies from offline data, R seeds at a time."""
@@ -187,6 +235,10 @@ class Learner(Configurable[ConfigT], ABC):
         """Trains one policy a dataset, `run.seeds` beside them, all in one program.
 
         A replica that diverges does not disturb the others; its parameters are then not finite and stay so.
+
+        Raises:
+            UnsupportedError: where these data leave the learner undefined.
+            TimeoutError: after `run.deadline`.
         """
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""What augmenters share: choosing whole episodes, coding discrete actions."""
