@@ -109,7 +109,8 @@ def contact_forces(gaps: Separations, pairs: Pairs, n_agents: int) -> Float64:
     size = batch * n_agents
     force_x = np.bincount(target, np.concatenate([fx, -fx[moves]]), minlength=size)
     force_y = np.bincount(target, np.concatenate([fy, -fy[moves]]), minlength=size)
-    return np.stack([force_x, force_y], axis=-1).reshape(batch, n_agents, 2)
+    forces: Float64 = np.stack([force_x, force_y], axis=-1).astype(np.float64, copy=False)
+    return forces.reshape(batch, n_agents, 2)
 
 
 def integrate(kinematics: Float64, force: Float64, max_speed: Float64 | None, variant: Variant) -> Float64:

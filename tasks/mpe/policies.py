@@ -45,10 +45,10 @@ class MLPPolicy:
                 np.maximum(x, 0.0, out=x)
         out = x.transpose(1, 0, 2)  # (B, N, A)
         if self.rule == "tanh":
-            return np.tanh(out)
+            return np.asarray(np.tanh(out))
         if available_actions is not None:
             out = np.where(available_actions, out, -np.inf)
-        return out.argmax(axis=-1)
+        return np.asarray(out.argmax(axis=-1))
 
 
 def load_weights(path: Path) -> Weights:
@@ -77,17 +77,14 @@ def load_policy(path: Path, rule: ActionRule) -> MLPPolicy:
 def load_history(path: Path, rule: ActionRule) -> list[HistoryPhase]:
     """The phases of a training run: uniform exploration, then one actor after the other.
 
-    Continuous actors acted with Gaussian noise of 0.1, discrete ones with the Gumbel noise of their training, which
-    is replayed as ε-greedy with the ε stored in the file.
+    The actors of continuous tasks acted with Gaussian noise of 0.1; no history is shipped for discrete ones.
     """
     weights = load_weights(path)
     episodes = weights.pop("episodes")
-    epsilon = float(weights.pop("epsilon", np.zeros(1))[0])
-    noise = EXPLORATION_NOISE if rule == "tanh" else 0.0
     phases = [HistoryPhase(None, int(episodes[0]))]
     for snapshot, count in enumerate(episodes[1:]):
         layers = {name: array[snapshot].astype(np.float32) for name, array in weights.items()}
-        phases.append(HistoryPhase(MLPPolicy(layers, rule), int(count), noise_std=noise, epsilon=epsilon))
+        phases.append(HistoryPhase(MLPPolicy(layers, rule), int(count), noise_std=EXPLORATION_NOISE))
     return phases
 
 

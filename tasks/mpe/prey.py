@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.mpe.physics import Float64
-from tasks.mpe.policies import load_weights
 from tasks.mpe.scenarios import Scenario
 
 # Products of matrices round differently for different batch sizes and libraries (about 1e-15 in float64). On a
@@ -24,10 +24,13 @@ class Prey(Protocol):
 
 
 class PretrainedPrey:
-    """A frozen network with two hidden layers and tanh output, trained together with the predators."""
+    """A frozen network with two hidden layers and tanh output, trained together with the predators.
 
-    def __init__(self, path: Path) -> None:
-        weights = load_weights(path)
+    Args:
+        weights: w_k (1, in, out) and b_k (1, out).
+    """
+
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         self._layers = [
             (weights[f"w{k}"][0].astype(np.float64), weights[f"b{k}"][0].astype(np.float64)) for k in range(3)
         ]
@@ -36,7 +39,7 @@ class PretrainedPrey:
         (w0, b0), (w1, b1), (w2, b2) = self._layers
         hidden = np.maximum(observations @ w0 + b0, 0.0)
         hidden = np.maximum(hidden @ w1 + b1, 0.0)
-        return np.rint(np.tanh(hidden @ w2 + b2) * _ACTION_GRID) / _ACTION_GRID
+        return np.asarray(np.rint(np.tanh(hidden @ w2 + b2) * _ACTION_GRID) / _ACTION_GRID)
 
 
 class ScriptedPrey:
@@ -66,4 +69,4 @@ class ScriptedPrey:
         f = np.where(gap < 0.6, away, -0.5 * position)
         f -= 6.0 * np.sign(position) * np.maximum(np.abs(position) - 0.8, 0.0)
         length = np.sqrt(np.square(f).sum(axis=1, keepdims=True))
-        return self.strength * f / np.maximum(length, 1.0)
+        return np.asarray(self.strength * f / np.maximum(length, 1.0))

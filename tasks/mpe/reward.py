@@ -52,8 +52,8 @@ class SpreadReward(Reward):
         nearest = reduce(np.minimum, [cover[:, agent * n : (agent + 1) * n] for agent in range(n)])  # (B, L)
         if self._omar:
             bonus = (1.0 / np.maximum(nearest, 0.1)).sum(axis=1)  # min(1/d, 10) without dividing by 0
-            return bonus[:, None] - 5.0 * collisions
-        return -0.5 * nearest.sum(axis=1)[:, None] - 0.5 * collisions
+            return np.asarray(bonus[:, None] - 5.0 * collisions)
+        return np.asarray(-0.5 * nearest.sum(axis=1)[:, None] - 0.5 * collisions)
 
     def prey(self, kinematics: Float64) -> Float64:
         raise NotImplementedError("spread has no prey")
@@ -83,8 +83,8 @@ class PursuitReward(Reward):
         touches = (distance < self._chase.touching).sum(axis=1)
         reward = np.repeat((self._touch_reward * touches)[:, None], self._prey, axis=1)
         if self._omar:
-            return reward - 0.1 * distance.sum(axis=1, keepdims=True)
-        return reward - 0.1 * distance if self._world else reward
+            return np.asarray(reward - 0.1 * distance.sum(axis=1, keepdims=True))
+        return np.asarray(reward - 0.1 * distance if self._world else reward)
 
     def prey(self, kinematics: Float64) -> Float64:
         distance = separations(kinematics, self._chase).distance

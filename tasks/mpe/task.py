@@ -17,7 +17,7 @@ from tasks.common.selector import Scalar, Selector
 from tasks.mpe.engine import ParticleEngine
 from tasks.mpe.env import ACTION_NAMES, MPEEnv
 from tasks.mpe.observe import feature_names
-from tasks.mpe.policies import ActionRule, load_history, load_policy
+from tasks.mpe.policies import ActionRule, load_history, load_policy, load_weights
 from tasks.mpe.prey import PretrainedPrey, Prey, ScriptedPrey
 from tasks.mpe.scenarios import ALIASES, EPISODE_LIMIT, Scenario, Variant, scenario
 from tasks.spec import ActionKind, ActionSpec, ScoreReferences, TaskSpec
@@ -76,7 +76,7 @@ class MPETask(Task):
 
     @property
     def folder(self) -> str:
-        """The folder of the task's checkpoints: its name and what differs from the default, e.g. `tag-mpe2-discrete`."""
+        """The folder of its checkpoints: the name and what differs from the default, e.g. `tag-mpe2-discrete`."""
         return "-".join([self.name.removeprefix("mpe/"), *map(str, self._changed.values())])
 
     def checkpoint(self, level: str, root: Path = CHECKPOINTS) -> Path:
@@ -106,7 +106,7 @@ class MPETask(Task):
                 f"{self.spec.id}: no pretrained prey is shipped for this variant. Train it with "
                 f"`bench policy train '{self.spec.id}' --prey`, or choose prey=scripted."
             )
-        return PretrainedPrey(path)
+        return PretrainedPrey(load_weights(path))
 
     def _existing(self, level: str) -> Path:
         if level not in (*self.behaviour_levels, "history"):

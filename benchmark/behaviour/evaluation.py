@@ -1,0 +1,59 @@
+"""Returns of greedy or random policies in the real environment."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.base import ActionArray, BehaviourPolicy, BoolArray, FloatArray, Task
+from tasks.common.seeding import make_generator
+from tasks.spec import TaskSpec
+
+Returns = NDArray[np.float64]
+
+# Never used by a training run: their environments' seeds are derived from the names "train" and "prey".
+EVALUATION_SEED = 20_000_003
+
+
+class RandomPolicy:
+    """Uniform over the box, or over the available actions."""
+
+    def __init__(self, spec: TaskSpec, seed: int) -> None:
+        self._spec, self._generator = spec, make_generator("random policy", spec.id, seed)
+
+    def act(self, observations: FloatArray, available_actions: BoolArray | None) -> ActionArray:
+        """Joint actions (B, N, A) or (B, N)."""
+        action, shape = self._spec.action, observations.shape[:2]
+        if not action.discrete:
+            return self._generator.uniform(action.low, action.high, (*shape, action.size)).astype(np.float32)
+        draws = self._generator.random((*shape, action.size))
+        if available_actions is not None:
+            draws = np.where(available_actions, draws, -1.0)
+        return np.asarray(draws.argmax(axis=-1))
+
+
+def evaluate(task: Task, policy: BehaviourPolicy, episodes: int, seed: int, batch: int = 250) -> Returns:
+    """Team returns (E,) of `episodes` episodes, episode i being the one numbered i under `seed`."""
+    batch = min(batch, episodes)
+    env, returns = task.make_env(batch, seed), []
+    for first in range(0, episodes, batch):
+        shown = env.reset(range(first, first + batch))
+        total = np.zeros(batch)
+        ended = np.zeros(batch, dtype=bool)
+        while not ended.all():
+            shown = env.step(policy.act(shown.observations, shown.available_actions))
+            total += np.where(ended, 0.0, task.spec.fold_rewards(shown.rewards))
+            ended |= shown.terminals | shown.truncations
+        returns.append(total)
+    return np.concatenate(returns)[:episodes]
+
+
+def summary(returns: Returns) -> dict[str, object]:
+    """Mean, standard deviation and deciles, as a card or a reference stores them."""
+    deciles = np.percentile(returns, np.arange(10, 100, 10))
+    return {
+        "episodes": len(returns),
+        "mean": round(float(returns.mean()), 4),
+        "std": round(float(returns.std(ddof=1)), 4),
+        "deciles": [round(float(decile), 3) for decile in deciles],
+    }

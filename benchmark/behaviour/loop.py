@@ -1,0 +1,124 @@
+"""The online loop: environments on one side, MATD3 on the other, as a generator of rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmark.behaviour.replay import EpisodeReplay
+from methods.online.matd3 import MATD3, MATD3Config
+from tasks.base import BatchedEnv, FloatArray
+from tasks.spec import ActionSpec
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """How experience is gathered and used (specification 7.4)."""
+
+    num_envs: int = 64  # specification 7.4
+    updates_per_step: int = 4  # specification 7.4: per step of the 64 environments
+    warm_up_steps: int = 20_000  # specification 7.4, uniform actions
+    replay_steps: int = 1_000_000  # specification 7.4
+    reward_scale: float = 0.05  # specification 7.4: 0.05 spread, 0.1 tag and world
+
+
+class Arena(Protocol):
+    """What the loop acts in: episodes of one length, all agents seeing equally many numbers."""
+
+    n_agents: int
+    obs_dim: int
+    action: ActionSpec
+    episode_limit: int
+
+    def reset(self, episode_ids: range) -> FloatArray:
+        """Observations (B, N, D)."""
+
+    def step(self, actions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Observations (B, N, D) and rewards (B, N) for actions (B, N, A), one-hot where discrete."""
+
+
+class TaskArena:
+    """A task's environment as an arena."""
+
+    def __init__(self, env: BatchedEnv) -> None:
+        spec = env.spec
+        self.n_agents, self.obs_dim, self.action = spec.n_agents, spec.obs_dim, spec.action
+        self.episode_limit, self._env = spec.episode_limit, env
+
+    def reset(self, episode_ids: range) -> FloatArray:
+        """Observations (B, N, D)."""
+        return self._env.reset(episode_ids).observations
+
+    def step(self, actions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Observations and rewards after the joint action."""
+        shown = self._env.step(actions.argmax(axis=-1) if self.action.discrete else actions)
+        return shown.observations, shown.rewards
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The start of a round of `num_envs` episodes.
+
+    Attributes:
+        env_steps: taken before this round.
+        uniform: whether this round explores uniformly.
+        actors: a copy of the actors' weights that begin this round.
+    """
+
+    index: int
+    env_steps: int
+    uniform: bool
+    actors: Weights
+
+
+def training_rounds(arena: Arena, config: LoopConfig, learner_config: MATD3Config, seed: int) -> Iterator[Round]:
+    """Yields the start of each round and trains through it once asked for the next. Never ends by itself."""
+    generator = torch.Generator().manual_seed(seed)
+    learner = MATD3(learner_config, arena.n_agents, arena.obs_dim, arena.action, generator)
+    length, size = arena.episode_limit, arena.action.size
+    capacity = config.replay_steps // length
+    replay = EpisodeReplay(capacity, length, arena.n_agents, arena.obs_dim, size)
+    steps_of_round = config.num_envs * length
+    index = 0
+    while True:
+        uniform = index * steps_of_round < config.warm_up_steps
+        yield Round(index, index * steps_of_round, uniform, actor_weights(learner))
+        seen = [arena.reset(range(index * config.num_envs, (index + 1) * config.num_envs))]
+        acted, paid = [], []
+        for _ in range(length):
+            shown = torch.from_numpy(seen[-1])
+            action = _uniform(arena, config.num_envs, generator) if uniform else learner.act(shown)
+            observation, reward = arena.step(action.numpy())
+            seen.append(observation)
+            acted.append(action)
+            paid.append(torch.from_numpy(reward) * config.reward_scale)
+            if not uniform:
+                for _ in range(config.updates_per_step):
+                    learner.update(replay.sample(learner_config.batch_size, generator))
+        replay.add(torch.from_numpy(np.stack(seen, axis=1)), torch.stack(acted, dim=1), torch.stack(paid, dim=1))
+        index += 1
+
+
+def actor_weights(learner: MATD3) -> Weights:
+    """The actors as the arrays of a policy file: w_k (N, in, out), b_k (N, out)."""
+    weights: Weights = {}
+    for layer in range(len(learner.actors) // 2):
+        weights[f"w{layer}"] = learner.actors[2 * layer].detach().numpy().copy()
+        weights[f"b{layer}"] = learner.actors[2 * layer + 1].detach().numpy()[:, 0].copy()
+    return weights
+
+
+def _uniform(arena: Arena, batch: int, generator: torch.Generator) -> torch.Tensor:
+    shape, action = (batch, arena.n_agents), arena.action
+    if action.discrete:
+        choice = torch.randint(action.size, shape, generator=generator)
+        return torch.nn.functional.one_hot(choice, action.size).float()
+    unit = torch.rand((*shape, action.size), generator=generator)
+    return action.low + (action.high - action.low) * unit

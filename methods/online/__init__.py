@@ -1,0 +1,1 @@
+"""Learners that need an environment: they make the behaviour policies, and are not part of the benchmark."""
