@@ -1,0 +1,164 @@
+"""Mini-batches for R replicas with a dataset each: gathered from the columns, never stacked or copied whole."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.datasets.offline import OfflineDataset
+
+_CHUNK = 16_384  # transitions gathered at a time for a replica: the cost of a gather call is shared by many updates
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionBatch:
+    """Independent steps: observations (R, B, N, D), actions (R, B, N, A) or (R, B, N), available (R, B, N, A)."""
+
+    observations: Tensor
+    actions: Tensor
+    available: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeBatch:
+    """Padded episodes, time before batch: observations (R, T, B, N, D), actions (R, T, B, N) or (R, T, B, N, A).
+
+    `last_actions` (R, T, B, N) holds the action of the step before, and A at the first step; discrete tasks only.
+    `valid` (R, T, B) is False on padding, which repeats an episode's last step.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    available: Tensor | None
+    last_actions: Tensor | None
+    valid: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The columns of one dataset as tensors on the device; on a CPU they share the memory of the dataset."""
+
+    observations: Tensor
+    actions: Tensor
+    available: Tensor | None
+
+
+def transition_batches(
+    data: Sequence[OfflineDataset],
+    episodes: Sequence[NDArray[np.int64]],
+    generators: Sequence[np.random.Generator],
+    *,
+    batch_size: int,
+    updates: int,
+    device: str,
+) -> Iterator[TransitionBatch]:
+    """`updates` batches of steps drawn uniformly with replacement, replica r's from generator r alone.
+
+    Args:
+        data: R datasets.
+        episodes: for each, the indices of the episodes to draw from.
+        generators: R of them.
+        batch_size: B.
+        updates: how many batches.
+        device: where the batches are made.
+    """
+    columns = _columns(data, device)
+    steps = [_steps_of(d, chosen) for d, chosen in zip(data, episodes, strict=True)]
+    rows = [d.row_of_step()[step] for d, step in zip(data, steps, strict=True)]
+    done = 0
+    while done < updates:
+        chunk = min(updates - done, max(1, _CHUNK // batch_size))
+        parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        for column, step, row, generator in zip(columns, steps, rows, generators, strict=True):
+            index = generator.integers(len(step), size=(chunk, batch_size))
+            at_step, at_row = _tensor(step[index], device), _tensor(row[index], device)  # (chunk, B)
+            mask = None if column.available is None else column.available[at_row]
+            parts.append((column.observations[at_row], column.actions[at_step], mask))
+        observations, actions = (torch.stack([part[i] for part in parts], dim=1) for i in (0, 1))  # type: ignore[misc]
+        available = _stack([part[2] for part in parts], dim=1)  # (chunk, R, B, ...) each
+        for i in range(chunk):
+            yield TransitionBatch(observations[i], actions[i], None if available is None else available[i])
+        done += chunk
+
+
+def episode_batches(
+    data: Sequence[OfflineDataset],
+    episodes: Sequence[NDArray[np.int64]],
+    generators: Sequence[np.random.Generator],
+    *,
+    batch_size: int,
+    updates: int,
+    device: str,
+) -> Iterator[EpisodeBatch]:
+    """`updates` batches of whole episodes, padded to the longest among all replicas.
+
+    Episodes of a batch differ (OffPyMARL draws without replacement) unless there are fewer than B of them.
+
+    Args:
+        data: R datasets.
+        episodes: for each, the indices of the episodes to draw from.
+        generators: R of them.
+        batch_size: B.
+        updates: how many batches.
+        device: where the batches are made.
+    """
+    columns = _columns(data, device)
+    for _ in range(updates):
+        drawn = [_draw(chosen, batch_size, generator) for chosen, generator in zip(episodes, generators, strict=True)]
+        lengths = np.stack([d.lengths[e] for d, e in zip(data, drawn, strict=True)])  # (R, B)
+        time = np.arange(int(lengths.max()))[:, None]  # (T, 1)
+        parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        for column, dataset, chosen, length in zip(columns, data, drawn, lengths, strict=True):
+            offset = np.minimum(time, length - 1)  # (T, B)
+            at_step = _tensor(dataset.episode_starts[chosen] + offset, device)
+            at_row = _tensor(dataset.row_starts[chosen] + offset, device)
+            mask = None if column.available is None else column.available[at_row]
+            parts.append((column.observations[at_row], column.actions[at_step], mask))
+        actions = torch.stack([part[1] for part in parts])  # (R, T, B, N) or (R, T, B, N, A)
+        available = _stack([part[2] for part in parts], dim=0)  # (R, T, B, N, A)
+        last_actions = None
+        if data[0].spec.action.discrete:
+            none_yet = torch.full_like(actions[:, :1], data[0].spec.action.size)
+            last_actions = torch.cat([none_yet, actions[:, :-1]], dim=1)  # (R, T, B, N)
+        valid = _tensor(time < lengths[:, None, :], device)  # (R, T, B)
+        yield EpisodeBatch(torch.stack([part[0] for part in parts]), actions, available, last_actions, valid)
+
+
+def _draw(episodes: NDArray[np.int64], batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    drawn: NDArray[np.int64] = generator.choice(episodes, size=batch_size, replace=len(episodes) < batch_size)
+    return drawn
+
+
+def _steps_of(data: OfflineDataset, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All steps of the chosen episodes."""
+    chosen = np.zeros(data.n_episodes, dtype=np.bool_)
+    chosen[episodes] = True
+    return np.flatnonzero(np.repeat(chosen, data.lengths))
+
+
+def _columns(data: Sequence[OfflineDataset], device: str) -> list[_Columns]:
+    """The tensors of each dataset; a dataset that several replicas share is moved once."""
+    moved: dict[int, _Columns] = {}
+    for d in data:
+        if id(d) not in moved:
+            mask = None if d.available_actions is None else _tensor(d.available_actions, device)
+            moved[id(d)] = _Columns(_tensor(d.observations, device), _tensor(d.actions, device), mask)
+    return [moved[id(d)] for d in data]
+
+
+def _tensor(array: NDArray[np.generic], device: str) -> Tensor:
+    with warnings.catch_warnings():
+        # Memory-mapped columns are read-only, and so is our use of them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).to(device)
+
+
+def _stack(tensors: Sequence[Tensor | None], dim: int) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present, dim=dim) if present else None

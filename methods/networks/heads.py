@@ -1,0 +1,34 @@
+"""From the last layer of an actor to actions and log-probabilities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tasks.spec import ActionSpec
+
+
+def mask_unavailable(logits: Tensor, available: Tensor) -> Tensor:
+    """Logits (..., A) with a very low value where an action is unavailable.
+
+    Finite, not −inf: padding has no available action, and logsumexp of all −inf has a NaN gradient.
+    """
+    return logits.masked_fill(~available, torch.finfo(logits.dtype).min / 1e3)
+
+
+def masked_log_softmax(logits: Tensor, available: Tensor) -> Tensor:
+    """Log-probabilities (..., A) over the available actions; 0 in a row that has none (learners' card 2.6.iv)."""
+    log_p = mask_unavailable(logits, available).log_softmax(dim=-1)
+    return log_p.masked_fill(~available.any(dim=-1, keepdim=True), 0.0)
+
+
+def greedy_choice(logits: Tensor, available: Tensor) -> Tensor:
+    """The available action (...,) with the largest logit. NaN logits choose some available action."""
+    return mask_unavailable(logits.nan_to_num(), available).argmax(dim=-1)
+
+
+def bounded(raw: Tensor, action: ActionSpec) -> Tensor:
+    """tanh, stretched from [−1, 1] to the bounds of the action."""
+    middle, half = (action.high + action.low) / 2, (action.high - action.low) / 2
+    squashed = raw.tanh()
+    return squashed if (middle, half) == (0.0, 1.0) else (middle + half * squashed).clamp(action.low, action.high)

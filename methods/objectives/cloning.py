@@ -1,0 +1,50 @@
+"""Losses of behaviour cloning (learners' card 3.1). Each gives one number a replica."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from methods.networks.heads import masked_log_softmax
+
+
+def squared_error(actions: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean (π(o_i) − a_i)² over batch, agents and action dimensions.
+
+    Args:
+        actions: (R, ..., N, A), π(o).
+        targets: (R, ..., N, A), the recorded actions.
+        valid: (R, ...) bool, False on padding; None: all are valid.
+
+    Returns:
+        (R,).
+    """
+    return _masked_mean((actions - targets).square().mean(dim=(-2, -1)), valid)
+
+
+def negative_log_likelihood(logits: Tensor, targets: Tensor, available: Tensor, valid: Tensor | None = None) -> Tensor:
+    """⟨−(1/N) Σ_i log π(a_i | τ_i)⟩ with π the categorical over available actions.
+
+    Deviation: OffPyMARL feeds probabilities into a second softmax, sums over padding and counts the action chosen in
+    the final state; this is the loss that its paper names.
+
+    Args:
+        logits: (R, ..., N, A).
+        targets: (R, ..., N) int64, the recorded actions, available wherever `valid`.
+        available: (R, ..., N, A) bool.
+        valid: (R, ...) bool, False on padding; None: all are valid.
+
+    Returns:
+        (R,).
+    """
+    log_p = masked_log_softmax(logits, available).gather(-1, targets[..., None])[..., 0]  # (R, ..., N)
+    return _masked_mean(-log_p.mean(dim=-1), valid)
+
+
+def _masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    """⟨x⟩ = Σ m x / Σ m within each replica: (R, ...) -> (R,); 0 for a replica without a valid entry."""
+    values = values.flatten(1)
+    if valid is None:
+        return values.mean(dim=1)
+    valid = valid.flatten(1)
+    # masked_fill, not a product: NaN · 0 is NaN, and padding may hold anything.
+    return values.masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
