@@ -84,7 +84,8 @@ def train_prey(
     task = make_task(Selector.parse(task_selector))
     if not task.scenario.has_prey:
         raise UsageError(f"{task.spec.id} has no prey. mpe/tag and mpe/world have one.")
-    engine, config = ParticleEngine(task.scenario), LoopConfig(reward_scale=0.1, updates_per_step=2)  # slower, so that the ranges are not jumped over
+    # Half the updates of a predator's run: a faster learner jumps over the acceptance ranges.
+    engine, config = ParticleEngine(task.scenario), LoopConfig(reward_scale=0.1, updates_per_step=2)
     stage = derive_seed("prey", task.name, task.parameters.variant, seed)
     arena = JointArena(engine, config.num_envs, derive_seed("train", stage))
     omar = task.parameters.variant == "omar"
