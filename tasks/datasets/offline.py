@@ -187,7 +187,10 @@ class OfflineDataset:
         """
         index = np.asarray(episodes, dtype=np.int64)
         if index.size and (index.min() < 0 or index.max() >= self.n_episodes):
-            raise DataError(f"Episode index {int(index.max())} is out of range for {self.n_episodes} episodes.")
+            worst = int(index.min() if index.min() < 0 else index.max())
+            raise DataError(
+                f"{self.spec.id}: there is no episode {worst}; the dataset has {self.n_episodes}, numbered from 0."
+            )
         lengths = self.lengths[index]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         steps = _ranges(self.episode_starts[index], lengths)
