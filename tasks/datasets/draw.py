@@ -82,16 +82,11 @@ def _returns(ax: Axes, summary: Summary) -> None:
     if summary.returns is None:
         _say(ax, "no episodes")
         return
-    edges = np.array(histogram.edges)
+    edges, low, high = np.array(histogram.edges), summary.returns.deciles[0], summary.returns.deciles[-1]
+    ax.axvspan(low, high, color=ORANGE, alpha=0.10, linewidth=0, zorder=0)
     ax.bar(edges[:-1], histogram.counts, np.diff(edges), align="edge", color=BLUE, edgecolor="white", linewidth=0.6)
-    ax.axvline(summary.returns.mean, color=ORANGE, linewidth=1.8, label=f"mean {summary.returns.mean:.1f}")
-    low, high = summary.returns.deciles[0], summary.returns.deciles[-1]
-    ax.axvspan(
-        low, high, color=ORANGE, alpha=0.09, linewidth=0, label=f"10th to 90th percentile, {low:.0f} to {high:.0f}"
-    )
-    top = max(histogram.counts)
-    ax.set_ylim(0, top * 1.32)  # room for the legend
-    ax.legend(frameon=False, loc="upper left", ncols=2, fontsize=9.5, borderaxespad=0.2)
+    ax.axvline(summary.returns.mean, color=ORANGE, linewidth=2)
+    ax.set_xlabel(f"line: mean {summary.returns.mean:.1f}   ·   shade: 10% to 90%, {low:.0f} to {high:.0f}")
     ax.set_ylabel("episodes")
     ax.grid(axis="y", color=GRID)
 
@@ -103,18 +98,15 @@ def _lengths(ax: Axes, summary: Summary) -> None:
         return
     lengths = np.array(list(summary.lengths))
     counts = np.array(list(summary.lengths.values()))
-    if len(lengths) == 1:
-        _say(ax, f"every episode has\n{lengths[0]:,} transition{'s' if lengths[0] > 1 else ''}")
-        return
-    bins = (
-        np.arange(lengths.min(), lengths.max() + 2) - 0.5
-        if np.ptp(lengths) < 60
-        else np.histogram_bin_edges(lengths, 40)
-    )
+    whole = np.arange(lengths.min(), lengths.max() + 2) - 0.5
+    bins = whole if len(whole) <= 60 else np.histogram_bin_edges(lengths, 40)
     ax.hist(lengths, bins=bins.tolist(), weights=counts, color=BLUE, edgecolor="white", linewidth=0.6)
-    ax.axvline(summary.mean_length or 0.0, color=ORANGE, linewidth=1.8, label=f"mean {summary.mean_length:.1f}")
-    ax.legend(frameon=False, fontsize=9.5)
-    ax.set_xlabel("transitions")
+    if len(lengths) == 1:
+        ax.set_xlim(0, lengths[0] * 1.25 + 1)
+        ax.set_xlabel(f"transitions   ·   every episode has {lengths[0]:,}")
+    else:
+        ax.axvline(summary.mean_length or 0.0, color=ORANGE, linewidth=2)
+        ax.set_xlabel(f"transitions   ·   line: mean {summary.mean_length:.1f}")
     ax.set_ylabel("episodes")
     ax.grid(axis="y", color=GRID)
 
@@ -140,19 +132,16 @@ def _actions(ax: Axes, summary: Summary) -> None:
         ax.set_ylabel("share of steps")
     elif summary.action_histograms:
         ax.set_title("Action use, all agents")
+        top = 0.0
         for i, histogram in enumerate(summary.action_histograms):
             share = np.array(histogram.counts) / max(1, sum(histogram.counts))
             colour = AGENT_COLOURS[i % len(AGENT_COLOURS)]
-            ax.stairs(
-                share, histogram.edges, color=colour, linewidth=1.8, label=summary.action_names[i].replace("_", " ")
-            )
-            ax.stairs(share, histogram.edges, color=colour, alpha=0.10, fill=True)
-        ax.set_ylim(0, None)
-        ax.margins(y=0.3)
-        ax.autoscale_view()
-        ax.set_ylim(bottom=0)
+            style, label = ("-", "--", ":", "-.")[i % 4], summary.action_names[i].replace("_", " ")
+            ax.stairs(share, histogram.edges, color=colour, linewidth=2, linestyle=style, label=label)
+            top = max(top, float(share.max()))
+        ax.set_ylim(0, top * 1.2)  # room for the legend
         ax.legend(frameon=False, ncols=4, fontsize=9.5, loc="upper left", borderaxespad=0.2)
-        ax.set_xlabel(f"value ({summary.saturated:.0%} of entries at a bound)")
+        ax.set_xlabel(f"value   ·   {summary.saturated:.0%} of entries at a bound")
         ax.set_ylabel("share of entries")
     else:
         ax.set_title("Action use")
@@ -162,7 +151,7 @@ def _actions(ax: Axes, summary: Summary) -> None:
 
 
 def _behaviour(ax: Axes, summary: Summary) -> None:
-    ax.set_title("Who acted (hidden from methods)")
+    ax.set_title("Who acted (methods do not see it)")
     if not summary.behaviour_by_agent:
         _say(ax, "not recorded")
         return
@@ -182,8 +171,7 @@ def _behaviour(ax: Axes, summary: Summary) -> None:
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
     ax.set_xticks(np.linspace(0, 1, 5), ["0%", "25%", "50%", "75%", "100%"])
-    ax.legend(frameon=False, ncols=4, loc="upper right", bbox_to_anchor=(1.0, 1.15), fontsize=9.5)
-    ax.set_xlabel("share of actions")
+    ax.legend(frameon=False, ncols=4, loc="upper right", bbox_to_anchor=(1.0, -0.08), fontsize=9.5, borderaxespad=0.2)
 
 
 def _say(ax: Axes, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -44,8 +45,7 @@ def save(data: OfflineDataset, card: DatasetCard, path: Path) -> DatasetCard:
         StorageError: if a file cannot be written.
         DataError: if the path does not end in `.safetensors`.
     """
-    if path.suffix != ".safetensors":
-        raise DataError(f"{path} must end in .safetensors; its card goes to the same name with .json.")
+    _require_suffix(path)
     columns = dict(sorted(data.columns().items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     digest = hashlib.sha256()
     card_path(path).unlink(missing_ok=True)  # never the card of one dataset beside the data of another
@@ -92,6 +92,23 @@ def load(path: Path, spec: TaskSpec | None = None) -> OfflineDataset:
     return data
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copies a data file and its card, the card last, each whole or not at all.
+
+    Raises:
+        StorageError: if a file cannot be written.
+        DataError: if the target does not end in `.safetensors`, or the source has no card.
+    """
+    _require_suffix(target)
+    load_card(source)
+    if target.exists() and target.samefile(source):
+        return
+    card_path(target).unlink(missing_ok=True)
+    with source.open("rb") as content, atomic_write(target) as file:
+        shutil.copyfileobj(content, file, BLOCK_BYTES)
+    write_bytes(card_path(target), card_path(source).read_bytes())
+
+
 def load_card(path: Path) -> DatasetCard:
     """The card of a data file. Raises DataError if it is missing or damaged."""
     return read_card(card_path(path))
@@ -112,6 +129,11 @@ def verify_checksum(path: Path) -> None:
 
 
 # -- writing -------------------------------------------------------------------------------------------------------
+
+
+def _require_suffix(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise DataError(f"{path} must end in .safetensors; its card goes to the same name with .json.")
 
 
 def _header(columns: Mapping[str, NDArray[Any]], spec: TaskSpec) -> bytes:

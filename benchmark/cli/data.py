@@ -1,0 +1,350 @@
+"""`bench data`: build, inspect, verify, import and export offline datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tasks.base import Task
+    from tasks.datasets.offline import OfflineDataset
+    from tasks.datasets.summary import Histogram, Summary
+    from tasks.datasets.verify import Finding
+
+app = typer.Typer(help="Build, inspect, verify, import and export offline datasets.", no_args_is_help=True)
+
+Target = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task such as mpe/spread, or a dataset file.")]
+Dataset = Annotated[
+    str | None, typer.Argument(metavar="[DATASET]", help="A dataset such as exp-m[t_imb=4]; not with a file.")
+]
+Episodes = Annotated[int | None, typer.Option(help="Episodes to record. Default: 2,000; medium-replay: its run's.")]
+Seed = Annotated[int, typer.Option(help="Seed of the recording.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; messages go to stderr.")]
+
+
+@app.command()
+def build(
+    task: Annotated[str, typer.Argument(help="A task such as mpe/spread or mpe/spread[variant=mpe2].")],
+    dataset: Annotated[str, typer.Argument(help="A dataset such as exp, exp-m[t_imb=4] or expert[fraction=0.1].")],
+    episodes: Episodes = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also copy data and card here (.safetensors).")] = None,
+) -> None:
+    """Record a dataset, or find it in the cache, and print where it is."""
+    from tasks.datasets import store
+
+    path = _obtain(task, dataset, episodes, seed)
+    if out is not None:
+        store.copy(path, out)
+        path = out
+    card = store.load_card(path)
+    if card.returns is not None:
+        typer.echo(
+            f"{card.task} {card.dataset}: {card.episodes} episodes, {card.steps} transitions, "
+            f"mean return {card.returns.mean:.2f} ± {card.returns.std:.2f}",
+            err=True,
+        )
+    typer.echo(path)
+
+
+@app.command()
+def inspect(
+    target: Target,
+    dataset: Dataset = None,
+    episodes: Episodes = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw returns, lengths, actions and behaviour here (PNG).")] = None,
+) -> None:
+    """Show what a dataset holds: returns, episode lengths, action use, who acted. Records it where missing."""
+    import json
+
+    from tasks.datasets import store
+    from tasks.datasets.summary import summarise
+
+    path = _locate(target, dataset, episodes, seed)
+    summary = summarise(_with_references(store.load(path)), store.load_card(path))
+    if plot is not None:
+        from tasks.datasets.draw import draw
+
+        draw(summary, plot)
+        typer.echo(f"wrote {plot}", err=True)
+    if as_json:
+        typer.echo(json.dumps({**summary.document(), "path": str(path)}, indent=1))
+    else:
+        _print_summary(summary, path)
+
+
+@app.command()
+def verify(
+    target: Target,
+    dataset: Dataset = None,
+    episodes: Episodes = None,
+    seed: Seed = 0,
+    task: Annotated[str | None, typer.Option(help="Check a file against this task instead of its own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a dataset: checksum, shapes, values, flags, and recorded actions replayed in the environment."""
+    import json
+    from dataclasses import asdict
+
+    from tasks.common.errors import DataError
+    from tasks.datasets import store
+    from tasks.datasets.verify import verify as verify_file
+    from tasks.registry import make_task
+
+    path = _locate(target, dataset, episodes, seed)
+    findings = verify_file(path, make_task(task or store.load_card(path).task))
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), "findings": [asdict(finding) for finding in findings]}, indent=1))
+    else:
+        _print_findings(findings, path)
+    failed = [finding.name for finding in findings if not finding.ok]
+    if failed:
+        raise DataError(f"{path}: {len(failed)} of {len(findings)} checks failed: {', '.join(failed)}.")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(metavar="FORMAT:PATH", help="omar:PATH, a seed_<s>_data folder.")],
+    task: Annotated[str, typer.Option(help="The task that the data were recorded in.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write (.safetensors). Default: a name made here.")] = None,
+) -> None:
+    """Turn foreign data into a dataset file. Formats: omar (folders of .npy files)."""
+    from tasks.datasets import omar, store
+    from tasks.datasets.card import card_of_imported
+
+    folder, built = _omar_folder(source), _task(task)
+    data = omar.read(folder, built.spec)
+    kind = omar.data_type(folder)
+    name = f"omar-{kind}"
+    path = out or Path(f"{built.spec.id.replace('/', '--')}--{name}.safetensors")
+    card = card_of_imported(data, dataset=name, regime=kind, origin=folder.name)
+    store.save(data, card, path)
+    typer.echo(f"{built.spec.id}: {data.n_episodes} episodes, {data.n_steps} transitions imported", err=True)
+    if (folder / f"obs_{built.spec.n_agents}.npy").exists():
+        typer.echo(
+            "note: the folder has a further agent, the prey. It moved by OMAR's own policy, ours moves by another: "
+            "policies learned from these data are evaluated in a slightly different task, and a replay will differ.",
+            err=True,
+        )
+    typer.echo(path)
+
+
+@app.command()
+def export(
+    target: Target,
+    dataset: Dataset = None,
+    *,
+    to: Annotated[str, typer.Option(metavar="FORMAT:PATH", help="omar:PATH, a folder to write into.")],
+    episodes: Episodes = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a dataset in a foreign format. Formats: omar (folders of .npy files)."""
+    from tasks.datasets import omar, store
+
+    folder = _omar_folder(to)
+    data = store.load(_locate(target, dataset, episodes, seed))
+    omar.write(data, folder)
+    typer.echo(f"{data.n_episodes} episodes, {data.n_steps} transitions written", err=True)
+    typer.echo(folder)
+
+
+# -- what the commands share -----------------------------------------------------------------------------------------
+
+
+def _task(text: str) -> Task:
+    from tasks.registry import make_task
+
+    return make_task(text)
+
+
+def _locate(target: str, dataset: str | None, episodes: int | None, seed: int) -> Path:
+    """The data file that the arguments mean, recorded if they name a dataset that is not cached."""
+    from tasks.common.errors import UsageError
+
+    if dataset is not None:
+        return _obtain(target, dataset, episodes, seed)
+    path = Path(target)
+    if not path.is_file():
+        raise UsageError(
+            f"{target!r} is no dataset file. Give a .safetensors file, or a task and a dataset, e.g. mpe/spread exp."
+        )
+    return path
+
+
+def _obtain(task: str, dataset: str, episodes: int | None, seed: int) -> Path:
+    from tasks.datasets import regimes
+
+    built = _task(task)
+    request = regimes.resolve(built, dataset)  # refuses bad names before anything is opened
+    from benchmark.stages.datasets import obtain_dataset
+
+    with _progress(f"{built.spec.id} {request}") as progress:
+        return obtain_dataset(built.spec.id, request.text, episodes=episodes, seed=seed, progress=progress)
+
+
+def _omar_folder(text: str) -> Path:
+    from tasks.common.errors import UnknownNameError, UsageError
+
+    kind, separator, path = text.partition(":")
+    if not separator or not path:
+        raise UsageError(f"{text!r} names no format. Expected FORMAT:PATH, e.g. omar:simple_spread/expert/seed_0_data.")
+    if kind != "omar":
+        raise UnknownNameError("dataset format", kind, ["omar"])
+    return Path(path)
+
+
+def _with_references(data: OfflineDataset) -> OfflineDataset:
+    """The data with the score references of its task, where that is installed and still the same."""
+    from dataclasses import replace
+
+    from tasks.common.errors import UsageError
+
+    try:
+        spec = _task(data.spec.id).spec
+    except UsageError:
+        return data
+    same = (spec.engine, spec.engine_version, spec.variant) == (
+        data.spec.engine,
+        data.spec.engine_version,
+        data.spec.variant,
+    )
+    return replace(data, spec=replace(data.spec, score_references=spec.score_references)) if same else data
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr where that is a terminal, else one line a quarter."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        shown = 0
+
+        def report(done: int, total: int, message: str) -> None:
+            nonlocal shown
+            quarter = 4 * done // max(1, total)
+            if quarter > shown:
+                shown = quarter
+                typer.echo(f"{title}: {done} of {total} {message}", err=True)
+
+        yield report
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        # Nothing is shown of a dataset that was cached.
+        handle = bar.add_task(title, total=None, visible=False)
+        yield lambda done, total, message: bar.update(handle, completed=done, total=total, visible=True)
+
+
+def _print_summary(summary: Summary, path: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(summary.task)}  {escape(summary.dataset)}[/bold]")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for label, value in _facts(summary):
+        table.add_row(f"[dim]{label}[/dim]", escape(value))
+    console.print(table)
+    typer.echo(path)  # not in the table, which would cut it
+    if summary.returns is not None:
+        console.print("\n[bold]Team return of an episode[/bold]")
+        console.print(_bars(summary.return_histogram, 12))
+    if len(summary.lengths) > 1:
+        console.print("\n[bold]Episode length[/bold]")
+        console.print(_bars(_length_histogram(summary.lengths), 8))
+    for name, histogram in zip(summary.action_names, summary.action_histograms, strict=False):
+        console.print(f"\n[bold]Action {escape(name)}[/bold] (all agents)")
+        console.print(_bars(histogram, 7))
+    shares = {
+        f"agent {i}": dict(zip(summary.action_names, use, strict=True)) for i, use in enumerate(summary.action_use)
+    }
+    behaviour = {f"agent {i}": mix for i, mix in enumerate(summary.behaviour_by_agent)}
+    for title, rows in (("Action use", shares), ("Who acted (methods do not see it)", behaviour)):
+        if rows:
+            console.print(f"\n[bold]{title}[/bold]")
+            console.print(_share_table(rows))
+
+
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    facts = [
+        ("episodes", f"{summary.episodes:,}"),
+        ("transitions", f"{summary.steps:,}"),
+        ("size", f"{summary.bytes / 1e6:.1f} MB"),
+        ("source", summary.source if summary.seed is None else f"{summary.source}, seed {summary.seed}"),
+    ]
+    if summary.returns is not None:
+        stats = summary.returns
+        facts.append(("mean return", f"{stats.mean:.2f} ± {stats.std:.2f}, {stats.min:.2f} to {stats.max:.2f}"))
+        facts.append(("deciles", "  ".join(f"{value:.0f}" for value in stats.deciles)))
+        facts.append(("by agent", "  ".join(f"{value:.1f}" for value in summary.agent_returns)))
+    if summary.normalised_mean is not None:
+        facts.append(("normalised", f"{summary.normalised_mean:.1f} (random 0, expert 100)"))
+    if summary.mean_length is not None:
+        facts.append(("length", f"{summary.mean_length:.1f} steps, {summary.terminal_share:.0%} true ends"))
+    if summary.win_rate is not None:
+        facts.append(("win rate", f"{summary.win_rate:.1%}"))
+    if summary.saturated is not None:
+        facts.append(("actions", f"{summary.saturated:.1%} of entries at a bound"))
+    return facts
+
+
+def _bars(histogram: Histogram, rows: int) -> Any:
+    """A histogram as lines of blocks, neighbouring bins merged to at most `rows`."""
+    from rich.table import Table
+
+    step = -(-len(histogram.counts) // rows)
+    counts = [sum(histogram.counts[i : i + step]) for i in range(0, len(histogram.counts), step)]
+    edges = [*histogram.edges[:-1:step], histogram.edges[-1]]
+    digits = 0 if max(map(abs, edges)) >= 100 else 2
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    for column in ("right", "left", "right"):
+        table.add_column(justify=column)
+    for i, count in enumerate(counts):
+        width = 40 * count / max(1, *counts)
+        bar = "█" * int(width) + ("▌" if width % 1 >= 0.5 else "▏" if count and width < 0.5 else "")
+        table.add_row(f"{edges[i]:.{digits}f} to {edges[i + 1]:.{digits}f}", f"[cyan]{bar}[/cyan]", f"{count:,}")
+    return table
+
+
+def _length_histogram(lengths: dict[int, int]) -> Histogram:
+    import numpy as np
+
+    from tasks.datasets.summary import Histogram
+
+    return Histogram.of(np.repeat(list(lengths), list(lengths.values())), 8)
+
+
+def _share_table(rows: dict[str, dict[str, float]]) -> Any:
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    for name in names:
+        table.add_column(name.replace("_", "-"), justify="right")
+    for label, row in rows.items():
+        table.add_row(label, *(f"{row.get(name, 0.0):.1%}" for name in names))
+    return table
+
+
+def _print_findings(findings: list[Finding], path: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    typer.echo(path)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for finding in findings:
+        mark = "[green]ok[/green]" if finding.ok else "[red bold]FAILED[/red bold]"
+        table.add_row(mark, finding.name, escape(finding.detail))
+    console.print(table)
