@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tasks.datasets.offline import OfflineDataset
 
-_CHUNK = 16_384  # transitions gathered at a time for a replica: the cost of a gather call is shared by many updates
+_CHUNK = 8_192  # transitions gathered at a time for a replica: the cost of a gather call is shared by many updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +74,14 @@ def transition_batches(
     done = 0
     while done < updates:
         chunk = min(updates - done, max(1, _CHUNK // batch_size))
-        parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
-        for column, step, row, generator in zip(columns, steps, rows, generators, strict=True):
-            index = generator.integers(len(step), size=(chunk, batch_size))
-            at_step, at_row = _tensor(step[index], device), _tensor(row[index], device)  # (chunk, B)
-            mask = None if column.available is None else column.available[at_row]
-            parts.append((column.observations[at_row], column.actions[at_step], mask))
-        observations, actions = (torch.stack([part[i] for part in parts], dim=1) for i in (0, 1))  # type: ignore[misc]
-        available = _stack([part[2] for part in parts], dim=1)  # (chunk, R, B, ...) each
+        drawn = [g.integers(len(step), size=chunk * batch_size) for g, step in zip(generators, steps, strict=True)]
+        at_step = [_tensor(step[index], device) for step, index in zip(steps, drawn, strict=True)]
+        at_row = [_tensor(row[index], device) for row, index in zip(rows, drawn, strict=True)]
+        shape = (len(data), chunk, batch_size)
+        observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
         for i in range(chunk):
-            yield TransitionBatch(observations[i], actions[i], None if available is None else available[i])
+            mask = None if available is None else available[:, i]
+            yield TransitionBatch(observations[:, i], actions[:, i], mask)
         done += chunk
 
 
@@ -113,21 +111,17 @@ def episode_batches(
         drawn = [_draw(chosen, batch_size, generator) for chosen, generator in zip(episodes, generators, strict=True)]
         lengths = np.stack([d.lengths[e] for d, e in zip(data, drawn, strict=True)])  # (R, B)
         time = np.arange(int(lengths.max()))[:, None]  # (T, 1)
-        parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
-        for column, dataset, chosen, length in zip(columns, data, drawn, lengths, strict=True):
-            offset = np.minimum(time, length - 1)  # (T, B)
-            at_step = _tensor(dataset.episode_starts[chosen] + offset, device)
-            at_row = _tensor(dataset.row_starts[chosen] + offset, device)
-            mask = None if column.available is None else column.available[at_row]
-            parts.append((column.observations[at_row], column.actions[at_step], mask))
-        actions = torch.stack([part[1] for part in parts])  # (R, T, B, N) or (R, T, B, N, A)
-        available = _stack([part[2] for part in parts], dim=0)  # (R, T, B, N, A)
+        offsets = np.minimum(time, lengths[:, None, :] - 1)  # (R, T, B)
+        index = list(zip(offsets, data, drawn, strict=True))
+        at_step = [_tensor((d.episode_starts[e] + offset).ravel(), device) for offset, d, e in index]  # (T · B,) each
+        at_row = [_tensor((d.row_starts[e] + offset).ravel(), device) for offset, d, e in index]
+        observations, actions, available = _gather(columns, at_row, at_step, offsets.shape)  # (R, T, B, ...)
         last_actions = None
         if data[0].spec.action.discrete:
             none_yet = torch.full_like(actions[:, :1], data[0].spec.action.size)
             last_actions = torch.cat([none_yet, actions[:, :-1]], dim=1)  # (R, T, B, N)
         valid = _tensor(time < lengths[:, None, :], device)  # (R, T, B)
-        yield EpisodeBatch(torch.stack([part[0] for part in parts]), actions, available, last_actions, valid)
+        yield EpisodeBatch(observations, actions, available, last_actions, valid)
 
 
 def _draw(episodes: NDArray[np.int64], batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -159,6 +153,20 @@ def _tensor(array: NDArray[np.generic], device: str) -> Tensor:
         return torch.from_numpy(array).to(device)
 
 
-def _stack(tensors: Sequence[Tensor | None], dim: int) -> Tensor | None:
-    present = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(present, dim=dim) if present else None
+def _gather(
+    columns: Sequence[_Columns], rows: Sequence[Tensor], steps: Sequence[Tensor], shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Observations, actions and masks at each replica's rows and steps, each of shape (*shape, ...)."""
+    observations = _select([column.observations for column in columns], rows, shape)
+    actions = _select([column.actions for column in columns], steps, shape)
+    masks = [column.available for column in columns if column.available is not None]
+    return observations, actions, _select(masks, rows, shape) if masks else None
+
+
+def _select(columns: Sequence[Tensor], index: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """(*shape, ...) entries of R columns; index_select copies whole rows, which `column[index]` does not."""
+    inner = columns[0].shape[1:]
+    gathered = columns[0].new_empty(len(columns), len(index[0]), inner.numel())
+    for replica, (column, wanted) in enumerate(zip(columns, index, strict=True)):
+        torch.index_select(column.flatten(1), 0, wanted, out=gathered[replica])
+    return gathered.view(*shape, *inner)
