@@ -10,13 +10,14 @@ import numpy as np
 from benchmark.timing.measurements import Measurement, interleaved_seconds, summarise
 from tasks.common.errors import MissingDependencyError
 from tasks.common.seeding import make_generator
+from tasks.common.selector import Selector
 from tasks.registry import make_task
 
 NUM_ENVS = 256
 TARGET = 50.0
 """Times the steps a second of mpe2's loop, at 256 environments on one core."""
 
-LIBRARY_MODULES = {"mpe/spread": "mpe2.simple_spread_v3", "mpe/tag": "mpe2.simple_tag_v3"}
+LIBRARY_MODULES = {"mpe/spread": "mpe2.simple_spread_v3", "mpe/tag[prey=scripted]": "mpe2.simple_tag_v3"}
 BATCHED_EPISODES, SINGLE_EPISODES = 8, 20
 
 
@@ -31,7 +32,8 @@ def measure(device: str) -> Iterator[Measurement]:
             library = importlib.import_module(module)
         except ImportError as error:
             raise MissingDependencyError("`bench timing` compares with mpe2. Install it: pip install mpe2") from error
-        task = make_task(f"{task_id}[actions=discrete,variant=mpe2]")
+        selector = Selector.parse(task_id)
+        task = make_task(str(Selector.of(selector.name, {**selector.params, "actions": "discrete", "variant": "mpe2"})))
         limit = task.spec.episode_limit
         env = task.make_env(NUM_ENVS, seed=0)
         actions = make_generator("timing", task_id).integers(
@@ -58,8 +60,8 @@ def measure(device: str) -> Iterator[Measurement]:
         fast, slow = interleaved_seconds(batched, single, repetitions=5)
         per_second = [BATCHED_EPISODES * limit * NUM_ENVS / seconds for seconds in fast]
         baseline = [SINGLE_EPISODES * limit / seconds for seconds in slow]
-        label = f"engine/{task_id}"
-        detail = f"variant mpe2, {NUM_ENVS} environments, resets included"
+        label = f"engine/{selector.name}"
+        detail = f"{task.spec.variant}, {NUM_ENVS} environments, resets included"
         yield summarise(f"{label}/batched", per_second, unit="steps/s", detail=detail)
         yield summarise(f"{label}/mpe2 loop", baseline, unit="steps/s", detail="one parallel_env, resets included")
         ratios = list(np.divide(per_second, baseline))

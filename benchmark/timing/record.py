@@ -1,0 +1,74 @@
+"""A timing record: the measurements of one `bench timing`, with where they were taken."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from rich.table import Table
+
+from benchmark.provenance import collect_provenance
+from benchmark.records import Provenance
+from benchmark.timing.measurements import Measurement
+from tasks.common.files import write_bytes
+
+SCHEMA_VERSION = 1
+
+
+class MeasurementEntry(BaseModel):
+    """One measurement, as stored; see `benchmark.timing.measurements.Measurement`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    repetitions: int
+    detail: str
+    target: float | None
+    comparison: str
+
+
+class TimingRecord(BaseModel):
+    """All measurements of one call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    provenance: Provenance
+    measurements: list[MeasurementEntry]
+
+
+def make_record(measurements: list[Measurement], device: str) -> TimingRecord:
+    """The record of these measurements, taken just now on this machine."""
+    return TimingRecord(
+        provenance=collect_provenance(device),
+        measurements=[MeasurementEntry(**asdict(measurement)) for measurement in measurements],
+    )
+
+
+def save(record: TimingRecord, results: Path) -> Path:
+    """Writes the record under `results/timings`, named by the minute it was taken. Raises StorageError."""
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = results / "timings" / f"{moment}-{record.provenance.device.replace(':', '-')}.json"
+    write_bytes(path, (record.model_dump_json(indent=1) + "\n").encode())
+    return path
+
+
+def as_table(measurements: list[Measurement]) -> Table:
+    """The measurements as a terminal table."""
+    table = Table("measurement", "median", "range", "target", "", "what was run", box=None, header_style="bold")
+    marks = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
+    for m in measurements:
+        target = "" if m.target is None else f"{m.comparison} {m.target:g} {m.unit}"
+        median, spread = f"{_short(m.value)} {m.unit}", f"{_short(m.low)} to {_short(m.high)}"
+        table.add_row(m.name, median, spread, target, marks[m.met], m.detail)
+    return table
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
