@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
-
-import psutil
 
 from benchmark.timing.measurements import Measurement, seconds_of, summarise
 from tasks.common.seeding import make_generator
@@ -19,10 +19,12 @@ TASK, REGIME = "mpe/spread", "random"
 EPISODES = 40_000  # of 25 steps: a million transitions (MADiTS, Sec. 5.1)
 OPEN_LIMIT_SECONDS = 0.1
 BATCH, WINDOWS, HORIZON = 1024, 256, 8
+MEMORY_LIMIT = 2.0
+"""Times the bytes a batch returns that sampling it may allocate: the batch, its indices, and no column besides."""
 
 
 def measure(device: str) -> Iterator[Measurement]:
-    """Seconds to open, milliseconds to sample, and how much of the file sampling brought into memory."""
+    """Seconds to open, milliseconds to sample, and the memory that sampling takes; `device` plays no part."""
     task = make_task(TASK)
     request = resolve(task, REGIME)
     with tempfile.TemporaryDirectory() as folder:
@@ -40,17 +42,29 @@ def measure(device: str) -> Iterator[Measurement]:
             comparison="at most",
         )
         opened, generator = store.load(path, task.spec), make_generator("timing", "data")
-        resident = psutil.Process().memory_info().rss
         transitions, segments = views.transitions(opened), views.segments(opened, HORIZON)
         for name, sample in (
             (f"sample {BATCH} transitions", lambda: transitions.sample(BATCH, generator)),
-            (f"sample {WINDOWS} segments", lambda: segments.sample(WINDOWS, generator)),
+            (f"sample {WINDOWS} segments of {HORIZON} rows", lambda: segments.sample(WINDOWS, generator)),
         ):
             milliseconds = [1e3 * seconds for seconds in seconds_of(sample, repetitions=20)]
+            yield summarise(f"data/{name}", milliseconds, unit="ms", detail="uniform, with replacement")
             yield summarise(
-                f"data/{name}", milliseconds, unit="ms", detail=f"rows of {HORIZON}" if "seg" in name else ""
+                f"data/{name}: memory",
+                [_allocated_over_returned(sample) for _ in range(3)],
+                unit="x",
+                detail="peak of what the call allocates, over what it returns",
+                target=MEMORY_LIMIT,
+                comparison="at most",
             )
-        grown = (psutil.Process().memory_info().rss - resident) / path.stat().st_size
-        yield summarise(
-            "data/share of the file read by 40 batches", [grown], unit="of file", detail="growth of resident memory"
-        )
+
+
+def _allocated_over_returned(sample: Callable[[], object]) -> float:
+    tracemalloc.start()
+    try:
+        batch = sample()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    columns = (getattr(batch, field.name) for field in fields(batch))  # type: ignore[arg-type]  # a dataclass
+    return peak / sum(column.nbytes for column in columns if column is not None)
