@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,6 +105,17 @@ def training_rounds(arena: Arena, config: LoopConfig, learner_config: MATD3Confi
                     learner.update(replay.sample(learner_config.batch_size, generator))
         replay.add(torch.from_numpy(np.stack(seen, axis=1)), torch.stack(acted, dim=1), torch.stack(paid, dim=1))
         index += 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the networks are so small that threads only wait, and one thread repeats to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def actor_weights(learner: MATD3) -> Weights:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.behaviour.evaluation import EVALUATION_SEED
-from benchmark.behaviour.loop import LoopConfig, Weights, training_rounds
+from benchmark.behaviour.loop import LoopConfig, Weights, one_thread, training_rounds
 from benchmark.behaviour.train import Progress, library_versions
 from methods.online.matd3 import MATD3Config
 from tasks.base import FloatArray
@@ -24,7 +24,7 @@ from tasks.mpe.engine import ParticleEngine
 from tasks.mpe.policies import save_policy
 from tasks.mpe.prey import PretrainedPrey, Prey
 from tasks.mpe.scenarios import EPISODE_LIMIT
-from tasks.mpe.task import CHECKPOINTS, ENGINE, ENGINE_VERSION, make_task
+from tasks.mpe.task import CHECKPOINTS, ENGINE, ENGINE_VERSION, MPETask, make_task
 from tasks.spec import ActionSpec
 
 # Returns of one predator against an acceptable prey, specification 7.3 (tighter, so that fresh episodes agree).
@@ -88,41 +88,23 @@ def train_prey(
     engine, config = ParticleEngine(task.scenario), LoopConfig(reward_scale=0.1, updates_per_step=2)
     stage = derive_seed("prey", task.name, task.parameters.variant, seed)
     arena = JointArena(engine, config.num_envs, derive_seed("train", stage))
-    omar = task.parameters.variant == "omar"
-    random_range = RANDOM_RANGE if omar else MPE2_RANDOM_RANGE
-    chase_range = (CHASE_RANGE if omar else MPE2_CHASE_RANGE)[task.scenario.family]
     started = time.perf_counter()
-    for start in training_rounds(arena, config, MATD3Config(), stage):
-        if start.env_steps > MAX_STEPS:
-            raise AugMARLError(f"No acceptable prey for {task.spec.id} in {MAX_STEPS} steps. Try another --seed.")
-        if start.env_steps < MIN_STEPS:
-            continue
-        weights = _prey_weights(start.actors, engine)
-        prey, wall = PretrainedPrey(weights), time.perf_counter() - started
-        measured = measure_prey(engine, prey, 500, derive_seed("ladder", stage))
-        if progress is not None:
-            progress(Progress(start.env_steps, MAX_STEPS, wall, measured["greedy chase"]))
-        if _within(measured["random"], random_range) and _within(measured["greedy chase"], chase_range):
-            final = measure_prey(engine, prey, 2000, EVALUATION_SEED)
-            card = {
-                "task": str(Selector.of(task.name, {} if omar else {"variant": "mpe2"})),
-                "level": "prey",
-                "engine": ENGINE,
-                "engine_version": ENGINE_VERSION,
-                "variant": task.parameters.variant,
-                "algorithm": "matd3, trained together with three predators",
-                "action_rule": "tanh",
-                "seed": seed,
-                "env_steps": start.env_steps,
-                "wall_seconds": round(wall, 1),
-                "versions": library_versions(),
-                "predator_returns": {name: round(value, 3) for name, value in final.items()},
-                "evaluation_seed": EVALUATION_SEED,
-                "command": f"bench policy train '{task.spec.id}' --prey --seed {seed}",
-            }
-            save_policy(task.checkpoint("prey", out), weights, card)
-            return final
-    raise AssertionError("training_rounds never ends")
+    with one_thread():
+        for start in training_rounds(arena, config, MATD3Config(), stage):
+            if start.env_steps > MAX_STEPS:
+                break
+            if start.env_steps < MIN_STEPS:
+                continue
+            weights = _prey_weights(start.actors, engine)
+            measured = measure_prey(engine, PretrainedPrey(weights), 500, derive_seed("ladder", stage))
+            wall = time.perf_counter() - started
+            if progress is not None:
+                progress(Progress(start.env_steps, MAX_STEPS, wall, measured["greedy chase"]))
+            if _acceptable(task, measured):
+                final = measure_prey(engine, PretrainedPrey(weights), 2000, EVALUATION_SEED)
+                save_policy(task.checkpoint("prey", out), weights, _card(task, seed, start.env_steps, wall, final))
+                return final
+    raise AugMARLError(f"No acceptable prey for {task.spec.id} in {MAX_STEPS} steps. Try another --seed.")
 
 
 def measure_prey(engine: ParticleEngine, prey: Prey, episodes: int, seed: int) -> dict[str, float]:
@@ -151,5 +133,28 @@ def _prey_weights(actors: Weights, engine: ParticleEngine) -> Weights:
     return {**weights, "w0": np.ascontiguousarray(weights["w0"][:, :size])}
 
 
-def _within(value: float, limits: tuple[float, float]) -> bool:
-    return limits[0] <= value <= limits[1]
+def _acceptable(task: MPETask, measured: dict[str, float]) -> bool:
+    omar, family = task.parameters.variant == "omar", task.scenario.family
+    low, high = RANDOM_RANGE if omar else MPE2_RANDOM_RANGE
+    chase_low, chase_high = (CHASE_RANGE if omar else MPE2_CHASE_RANGE)[family]
+    return low <= measured["random"] <= high and chase_low <= measured["greedy chase"] <= chase_high
+
+
+def _card(task: MPETask, seed: int, env_steps: int, wall: float, measured: dict[str, float]) -> dict[str, object]:
+    variant = task.parameters.variant
+    return {
+        "task": str(Selector.of(task.name, {} if variant == "omar" else {"variant": variant})),
+        "level": "prey",
+        "engine": ENGINE,
+        "engine_version": ENGINE_VERSION,
+        "variant": variant,
+        "algorithm": "matd3, trained together with three predators",
+        "action_rule": "tanh",
+        "seed": seed,
+        "env_steps": env_steps,
+        "wall_seconds": round(wall, 1),
+        "versions": library_versions(),
+        "predator_returns": {name: round(value, 3) for name, value in measured.items()},
+        "evaluation_seed": EVALUATION_SEED,
+        "command": f"bench policy train '{task.spec.id}' --prey --seed {seed}",
+    }

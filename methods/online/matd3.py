@@ -87,7 +87,7 @@ def straight_through(logits: Tensor, gumbel: Tensor, temperature: float) -> Tens
     """One-hot argmax(logits + g) forward, the gradient of softmax((logits + g) / τ) backward. Shape (..., A)."""
     soft = ((logits + gumbel) / temperature).softmax(dim=-1)
     hard = torch.nn.functional.one_hot(soft.argmax(dim=-1), soft.shape[-1]).to(soft.dtype)
-    return hard + soft - soft.detach()
+    return hard + (soft - soft.detach())  # the bracket is exactly 0, so the sum is exactly one-hot
 
 
 def own_action_replaced(actions: Tensor, own: Tensor) -> Tensor:

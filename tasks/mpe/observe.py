@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.common.errors import DataError
 from tasks.mpe.physics import Float64, make_pairs, separations
+from tasks.mpe.products import product
 from tasks.mpe.scenarios import Scenario
 
 
@@ -76,7 +77,7 @@ class Observer:
     def observe(self, kinematics: Float64) -> Float64:
         """Observations (B, n, D) of kinematics (B, E + A, 2); in a forest is +1, outside -1."""
         batch, n = len(kinematics), len(self._agents)
-        seen = (kinematics.reshape(batch, -1) @ self._matrix).reshape(batch, n, self._n_offsets)
+        seen = product(kinematics.reshape(batch, -1), self._matrix).reshape(batch, n, self._n_offsets)
         if not self._has_forests:
             return seen
         inside = separations(kinematics, self._forests).distance < self._forests.touching  # (B, n · forests)

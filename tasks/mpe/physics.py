@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.mpe.products import product
 from tasks.mpe.scenarios import CONTACT_FORCE, CONTACT_MARGIN, DAMPING, TIME_STEP, Scenario, Variant
 
 Float64 = NDArray[np.float64]
@@ -80,7 +81,7 @@ def contact_pairs(scenario: Scenario) -> Pairs:
 def separations(kinematics: Float64, pairs: Pairs) -> Separations:
     """Differences and distances of the pairs, from kinematics (B, E + A, 2)."""
     batch, count = len(kinematics), len(pairs.first)
-    delta = kinematics.reshape(batch, -1) @ pairs.matrix  # (B, 2 P)
+    delta = product(kinematics.reshape(batch, -1), pairs.matrix)  # (B, 2 P)
     dx, dy = delta[:, :count], delta[:, count:]
     return Separations(dx, dy, np.sqrt(dx * dx + dy * dy))
 

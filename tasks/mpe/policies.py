@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tasks.base import ActionArray, BoolArray, FloatArray, HistoryPhase
 from tasks.common.errors import DataError, StorageError
 from tasks.common.files import sha256_of, write_bytes
+from tasks.mpe.products import product
 
 ActionRule = Literal["tanh", "argmax"]
 Weights = dict[str, NDArray[Any]]
@@ -27,7 +28,7 @@ EXPLORATION_NOISE = 0.1  # of the behaviour learner, specification 7.4
 
 @dataclass(frozen=True, slots=True)
 class MLPPolicy:
-    """One network of three layers an agent, evaluated together: o_i -> ReLU -> ReLU -> tanh or argmax.
+    """One network of three layers an agent, one after the other: o_i -> ReLU -> ReLU -> tanh or argmax.
 
     Attributes:
         weights: w_k (N, in, out) and b_k (N, out).
@@ -38,17 +39,21 @@ class MLPPolicy:
 
     def act(self, observations: FloatArray, available_actions: BoolArray | None) -> ActionArray:
         """Greedy joint actions (B, N, 2) float32 or (B, N) int64 for observations (B, N, D)."""
-        x = np.ascontiguousarray(observations.transpose(1, 0, 2))  # (N, B, D)
-        for layer in range(LAYERS):
-            x = x @ self.weights[f"w{layer}"] + self.weights[f"b{layer}"][:, None]
-            if layer < LAYERS - 1:
-                np.maximum(x, 0.0, out=x)
-        out = x.transpose(1, 0, 2)  # (B, N, A)
+        n_agents = observations.shape[1]
+        out = np.stack([self._network(agent, observations[:, agent]) for agent in range(n_agents)], axis=1)  # (B, N, A)
         if self.rule == "tanh":
             return np.asarray(np.tanh(out))
         if available_actions is not None:
             out = np.where(available_actions, out, -np.inf)
         return np.asarray(out.argmax(axis=-1))
+
+    def _network(self, agent: int, x: FloatArray) -> FloatArray:
+        """Agent's raw outputs (B, A) for its observations (B, D)."""
+        for layer in range(LAYERS):
+            x = product(x, self.weights[f"w{layer}"][agent]) + self.weights[f"b{layer}"][agent]
+            if layer < LAYERS - 1:
+                np.maximum(x, 0.0, out=x)
+        return x
 
 
 def load_weights(path: Path) -> Weights:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.mpe.physics import Float64
+from tasks.mpe.products import product
 from tasks.mpe.scenarios import Scenario
 
 # Products of matrices round differently for different batch sizes and libraries (about 1e-15 in float64). On a
@@ -37,9 +38,9 @@ class PretrainedPrey:
 
     def act(self, observations: Float64) -> Float64:
         (w0, b0), (w1, b1), (w2, b2) = self._layers
-        hidden = np.maximum(observations @ w0 + b0, 0.0)
-        hidden = np.maximum(hidden @ w1 + b1, 0.0)
-        return np.asarray(np.rint(np.tanh(hidden @ w2 + b2) * _ACTION_GRID) / _ACTION_GRID)
+        hidden = np.maximum(product(observations, w0) + b0, 0.0)
+        hidden = np.maximum(product(hidden, w1) + b1, 0.0)
+        return np.asarray(np.rint(np.tanh(product(hidden, w2) + b2) * _ACTION_GRID) / _ACTION_GRID)
 
 
 class ScriptedPrey:

@@ -68,6 +68,11 @@ class MPETask(Task):
 
     def training_history(self) -> Sequence[HistoryPhase]:
         """Uniform exploration, then the actors of the expert's run until it reached the medium level."""
+        if self.rule != "tanh":
+            raise UsageError(
+                f"{self.spec.id}: no training history is kept for discrete actions, so medium-replay is not possible. "
+                "Choose actions=continuous."
+            )
         return load_history(self._existing("history"), self.rule)
 
     def behaviour_digest(self, level: str) -> str:
