@@ -88,7 +88,7 @@ def rank(board: Board, selection: Selection) -> Ranking:
             refused[augmenter] = str(error)
     if BASELINE not in matrices:
         why = refused.pop(BASELINE, "it has no run here")
-        refused = {name: f"no lift without `{BASELINE}`: {why}" for name in board.augmenters}
+        refused = dict.fromkeys(board.augmenters, f"no lift without `{BASELINE}`: {why}")
         matrices = {}
     ranked = [_row(board, selection, matrix, matrices[BASELINE]) for matrix in matrices.values()]
     ranked = [_with_tier(row, tier) for row, tier in zip(ranked, statistics.tiers(_lifts(ranked)), strict=True)]
@@ -117,7 +117,7 @@ def cost_seconds(records: list[RunRecord]) -> float | None:
 
 
 def _augments(stage: str) -> bool:
-    return stage.startswith("augment")
+    return stage in ("fit", "augmented")
 
 
 def _row(board: Board, selection: Selection, matrix: ScoreMatrix, baseline: ScoreMatrix) -> Row:

@@ -30,6 +30,7 @@ CONTROLS: Mapping[str, str] = {
 SCORE = "normalised"  # 0 is the random policy, 100 the expert
 RANDOM_POLICY_SCORE = 0.0
 WITHOUT_POLICY = ("failed", "timeout", "oom", "diverged")
+_WITHOUT_EFFECT = ("summary", "timeout_seconds", "publishable")  # settings of a protocol that move no score
 # These have no augmentation seed to be independent in: one augmented set under all seeds is right for them.
 _WITHOUT_RANDOMNESS = ("original", "duplicate")
 
@@ -247,6 +248,7 @@ def run_score(record: RunRecord, finished: Sequence[float]) -> float:
     improves a mean, and is never dropped. An unsupported combination has no score.
 
     Args:
+        record: the run.
         finished: scores of the finished replicates of the same augmenter in the same cell.
 
     Raises:
@@ -274,6 +276,8 @@ def finished_score(record: RunRecord) -> float:
 def _refuse_other_protocol(first: RunRecord, record: RunRecord) -> None:
     for what in ("protocol_settings", "team_reward", "variant"):
         ours, theirs = getattr(first, what), getattr(record, what)
+        if what == "protocol_settings":
+            ours, theirs = ({k: v for k, v in s.items() if k not in _WITHOUT_EFFECT} for s in (ours, theirs))
         if ours != theirs:
             raise RecordError(
                 f"{first.cell.name} and {record.cell.name} differ in {what} ({ours!r} and {theirs!r}), so their scores "

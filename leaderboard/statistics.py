@@ -10,7 +10,8 @@ Two kinds of intervals, both 95%:
 - `percentile` is what rliable prints, and what absolute scores carry here.
 - `expanded` is for what decides: lift and tiers. A percentile interval of n values is too narrow by
   sqrt((n - 1) / n), and takes normal where it should take t quantiles; with five replicates in one cell it covers the
-  truth 83% of the time. Expanded percentiles mend both (Hesterberg 2015, "What Teachers Should Know about the Bootstrap", 4.3).
+  truth 83% of the time. Expanded percentiles mend both (Hesterberg 2015, "What Teachers Should Know about the
+  Bootstrap", section 4.3).
 """
 
 from __future__ import annotations
@@ -76,12 +77,14 @@ class Resampling:
     def apply(self, scores: Float) -> Float:
         """The resampled scores, (R, C) -> (B, R, C)."""
         rows = self.indices[:, :, self.strata]  # (B, R, C)
-        return np.take_along_axis(scores[None], rows, axis=1)  # (B, R, C)
+        resampled: Float = np.take_along_axis(scores[None], rows, axis=1)  # (B, R, C)
+        return resampled
 
     def counts(self) -> Float:
         """How often each replicate was drawn, (B, R, G)."""
         replicates = np.arange(self.replicates)
-        return (self.indices[:, :, None, :] == replicates[:, None]).sum(axis=1).astype(np.float64)  # (B, R, G)
+        drawn = self.indices[:, :, None, :] == replicates[:, None]  # (B, R, R, G)
+        return np.asarray(drawn.sum(axis=1), dtype=np.float64)  # (B, R, G)
 
     @property
     def degrees_of_freedom(self) -> int:

@@ -1,0 +1,76 @@
+"""`bench leaderboard build` and `bench leaderboard serve`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Build the pages from run records, or serve them.", no_args_is_help=True)
+
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", envvar="AUGMARL_RESULTS", help="Folder of records. [default: results/ of the checkout]"),
+]
+
+
+@app.command()
+def build(
+    results: Results = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", envvar="AUGMARL_SITE", help="Folder of the site. [default: <results>/site]")
+    ] = None,
+    include_smoke: Annotated[
+        bool,
+        typer.Option(
+            "--include-smoke", envvar="AUGMARL_INCLUDE_SMOKE", help="Also protocols for tests; never publish it."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="AUGMARL_JSON", help="One JSON document on stdout.")
+    ] = False,
+) -> None:
+    """Build the leaderboard pages from all records. They open from disk, without a network."""
+    from benchmark.folders import results_folder
+    from leaderboard import site
+
+    folder = results_folder(results)
+    target = out.expanduser().resolve() if out is not None else folder / "site"
+    built = site.build(folder, target, include_unpublished=include_smoke)
+    if as_json:
+        boards = [{"folder": b.key.slug, "title": b.key.title, "runs": len(b.runs)} for b in built.boards]
+        typer.echo(json.dumps({"index": str(built.index), "boards": boards, "skipped": built.skipped}, indent=1))
+        return
+    for sentence in built.skipped:
+        typer.echo(sentence)
+    for board in built.boards:
+        typer.echo(f"{board.key.title}: {len(board.runs)} runs, {len(board.cells)} cells")
+    typer.echo(f"Open {built.index}")
+
+
+@app.command()
+def serve(
+    results: Results = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", envvar="AUGMARL_SITE", help="Folder of the site. [default: <results>/site]")
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", envvar="AUGMARL_PORT", min=0, max=65535, help="0 takes a free one.")
+    ] = 8000,
+) -> None:
+    """Serve a built site on this machine only, until interrupted. The pages also open without it."""
+    from benchmark.folders import results_folder
+    from leaderboard.serving import make_server
+    from tasks.common.errors import NothingSelectedError
+
+    folder = out.expanduser().resolve() if out is not None else results_folder(results) / "site"
+    if not (folder / "index.html").is_file():
+        raise NothingSelectedError(f"There is no site in {folder}. `bench leaderboard build` makes it.")
+    with make_server(folder, port) as server:
+        typer.echo(f"Serving {folder} at http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("Stopped.")

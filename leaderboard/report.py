@@ -1,0 +1,140 @@
+"""`bench report`: the ranking in the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from leaderboard.ranking import Ranking
+    from leaderboard.scores import Board, Selection
+
+
+def report_command(
+    matrix: Annotated[
+        str | None, typer.Option("--matrix", envvar="AUGMARL_MATRIX", help="Only the cells of this matrix.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", envvar="AUGMARL_PROTOCOL", help="Only this protocol, e.g. quick.")
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", envvar="AUGMARL_TASK", help="Only this task.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", envvar="AUGMARL_DATASET", help="Only this dataset.")
+    ] = None,
+    learner: Annotated[
+        str | None, typer.Option("--learner", envvar="AUGMARL_LEARNER", help="Only this learner.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", envvar="AUGMARL_RESULTS", help="Folder of records.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="AUGMARL_JSON", help="One JSON document on stdout.")
+    ] = False,
+) -> None:
+    """Print the ranking: lift over `original`, its interval, tier and n. Smoke records are shown here too."""
+    from rich.console import Console
+
+    from benchmark.folders import results_folder
+    from leaderboard.pages.ranking import flat_row
+    from leaderboard.scores import Selection
+
+    selection = Selection(task, dataset, learner)
+    rankings = report(results_folder(results), selection, matrix=matrix, protocol=protocol)
+    if as_json:
+        boards = [
+            {
+                "board": board.key.title,
+                "rows": [flat_row(ranking, row) for row in ranking.rows],
+                "notes": ranking.grid.notes,
+            }
+            for board, ranking in rankings
+        ]
+        typer.echo(json.dumps({"boards": boards}, indent=1, allow_nan=False))
+        return
+    console = Console()
+    for board, ranking in rankings:
+        console.print(table_of(board, ranking))
+        for line in remarks(ranking):
+            console.print(line, markup=False, highlight=False)
+
+
+def report(
+    results: Path, selection: Selection, *, matrix: str | None = None, protocol: str | None = None
+) -> list[tuple[Board, Ranking]]:
+    """The ranking of every board that has something in the selection.
+
+    Raises:
+        NothingSelectedError: if no record is left.
+    """
+    from benchmark.records import read_records
+    from leaderboard.ranking import rank
+    from leaderboard.scores import group
+    from tasks.common.errors import NothingSelectedError
+
+    records = list(read_records(results))
+    wanted = [r for r in records if protocol is None or r.cell.protocol == protocol]
+    if matrix is not None:
+        from benchmark.matrix import load_matrix
+
+        groups = {group.name for group in load_matrix(matrix).groups()}
+        wanted = [r for r in wanted if r.cell.name.rpartition("/")[0] in groups]
+    rankings = [(board, rank(board, selection)) for board in group(wanted)]
+    rankings = [(board, ranking) for board, ranking in rankings if ranking.rows]
+    if not rankings:
+        present = sorted({r.cell.protocol for r in records})
+        have = (
+            f"{len(records)} records of protocols {', '.join(present)} are there." if records else "There is no record."
+        )
+        raise NothingSelectedError(f"Nothing in {results} matches. {have} `bench run --matrix quick` makes more.")
+    return rankings
+
+
+def table_of(board: Board, ranking: Ranking) -> Table:
+    """The ranking as a table for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from leaderboard.pages.context import estimate_text, number
+
+    size = f"{len(ranking.grid.cells)} cells, n = {len(ranking.grid.seeds)} independent augmented sets"
+    table = Table(title=Text(f"{board.key.title}: {size}"), title_justify="left")
+    for heading in (
+        "tier",
+        "augmenter",
+        "lift over original",
+        "IQM",
+        "P(improvement)",
+        "n",
+        "runs",
+        "failed",
+        "cost (s)",
+    ):
+        table.add_column(heading, justify="left" if heading == "augmenter" else "right")
+    for row in ranking.rows:
+        name = Text(row.augmenter)
+        name.append(" (control)" if row.control else "", style="dim")
+        table.add_row(
+            number(row.tier, 0),
+            name,
+            estimate_text(row.lift),
+            estimate_text(row.iqm),
+            estimate_text(row.improvement, 2),
+            str(row.n or "–"),
+            str(row.runs),
+            str(row.without_policy or ""),
+            number(row.cost_seconds),
+        )
+    return table
+
+
+def remarks(ranking: Ranking) -> list[str]:
+    """Who is not ranked and why, and what the comparison leaves out."""
+    return [
+        *(f"{row.augmenter} is not ranked: {row.not_ranked}" for row in ranking.rows if row.not_ranked),
+        *ranking.grid.notes,
+    ]
