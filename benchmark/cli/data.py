@@ -19,7 +19,7 @@ app = typer.Typer(help="Build, inspect, verify, import and export offline datase
 
 Target = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task such as mpe/spread, or a dataset file.")]
 Dataset = Annotated[
-    str | None, typer.Argument(metavar="[DATASET]", help="A dataset such as exp-m[t_imb=4]; not with a file.")
+    str | None, typer.Argument(metavar="DATASET", help="A dataset such as exp-m, parameters in brackets; not with a file.")
 ]
 Episodes = Annotated[int | None, typer.Option(help="Episodes to record. Default: 2,000; medium-replay: its run's.")]
 Seed = Annotated[int, typer.Option(help="Seed of the recording.")]
@@ -28,13 +28,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 @app.command()
 def build(
-    task: Annotated[str, typer.Argument(help="A task such as mpe/spread or mpe/spread[variant=mpe2].")],
-    dataset: Annotated[str, typer.Argument(help="A dataset such as exp, exp-m[t_imb=4] or expert[fraction=0.1].")],
+    task: Annotated[str, typer.Argument(help="A task such as mpe/spread; parameters go in brackets.")],
+    dataset: Annotated[str, typer.Argument(help="A dataset such as exp; parameters go in brackets.")],
     episodes: Episodes = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also copy data and card here (.safetensors).")] = None,
 ) -> None:
-    """Record a dataset, or find it in the cache, and print where it is."""
+    """Record a dataset, or find it in the cache, and print where it is.
+
+    Quote names that have parameters, for the shell.
+    """
     from tasks.datasets import store
 
     path = _obtain(task, dataset, episodes, seed)
