@@ -1,0 +1,88 @@
+"""A method as a matrix names it, resolved: the class, its config with the overrides, and what identifies it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from benchmark.keys import canonical_json
+from benchmark.records import Method
+from benchmark.sources import source_digest
+from methods.augmenters import AUGMENTERS
+from methods.base import Augmenter, Configurable, Learner
+from methods.learners import LEARNERS
+from tasks.common.errors import UsageError
+from tasks.common.registry import Registry
+from tasks.common.selector import Scalar, Selector
+
+MethodT = TypeVar("MethodT", bound=Configurable[Any])
+
+
+@dataclass(frozen=True)
+class Choice(Generic[MethodT]):
+    """One augmenter or learner of a matrix.
+
+    Attributes:
+        text: canonical selector, e.g. `rad-s[low=0.5]`.
+        target: `module:Class`, which identifies the code whatever the variant is called.
+        params: of the variant and of the selector.
+    """
+
+    text: str
+    target: str
+    params: Mapping[str, Scalar]
+    method_class: type[MethodT]
+
+    def build(self) -> MethodT:
+        """A fresh method with this config."""
+        return self.method_class.from_params(self.params)
+
+    @property
+    def version(self) -> int:
+        """The version of the method's behaviour."""
+        return self.method_class.version
+
+    @property
+    def source(self) -> str:
+        """The digest of the method's import closure."""
+        return source_digest(self.target.partition(":")[0])
+
+    def config(self) -> dict[str, Any]:
+        """All fields of the config, as plain values."""
+        return dataclasses.asdict(self.build().config)
+
+    def identity(self, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """What determines the method's behaviour, for keys; `without` names config fields to leave out."""
+        config = {name: value for name, value in self.config().items() if name not in without}
+        return {"target": self.target, "version": self.version, "config": config}
+
+    def as_recorded(self) -> Method:
+        """The method as records describe it; values that are no scalars become JSON text."""
+        scalar = (bool, int, float, str, type(None))
+        config = {k: v if isinstance(v, scalar) else canonical_json(v) for k, v in self.config().items()}
+        return Method(name=self.text, version=self.version, config=config, source_digest=self.source)
+
+
+def choose_augmenter(text: str) -> Choice[Augmenter[Any]]:
+    """The augmenter of a selector. Raises UsageError for an unknown name or parameter, or a broken plugin."""
+    return _choose(AUGMENTERS, text)
+
+
+def choose_learner(text: str) -> Choice[Learner[Any]]:
+    """The learner of a selector. Raises UsageError for an unknown name or parameter, or a broken plugin."""
+    return _choose(LEARNERS, text)
+
+
+def _choose(table: Registry[type[MethodT]], text: str) -> Choice[MethodT]:
+    selector = Selector.parse(text)
+    entry, method_class = table.entry(selector.name), table.load(selector.name)
+    choice = Choice(str(selector), entry.target, {**entry.params, **selector.params}, method_class)
+    if not isinstance(getattr(method_class, "version", None), int):
+        raise UsageError(f"{table.kind} {selector.name!r} has no whole number as `version`. Add `version = 1`.")
+    try:
+        choice.build()
+    except UsageError as error:
+        raise UsageError(f"{table.kind} {text!r}: {error}") from error
+    return choice

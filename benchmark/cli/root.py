@@ -1,0 +1,81 @@
+"""The root of `bench`: global flags, exit codes, and how an error is shown."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from benchmark.cli.lazy import LazyGroup
+from tasks.common.errors import AugMARLError, ExitCode
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_DEBUG = False
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        try:
+            typer.echo(f"augmarl {metadata.version('augmarl')}")
+        except metadata.PackageNotFoundError:
+            typer.echo("augmarl, a checkout that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def bench(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Which data augmentation really helps offline multi-agent RL?
+
+    Every flag has an environment variable: AUGMARL_<COMMAND>_<FLAG>, for example AUGMARL_RUN_JOBS; `--help` of a
+    command names them.
+    """
+    global _DEBUG  # read by `main` alone, after the command has failed
+    _DEBUG = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code (see `tasks.common.errors.ExitCode`)."""
+    try:
+        result = app(
+            args=list(sys.argv[1:] if arguments is None else arguments),
+            prog_name="bench",
+            standalone_mode=False,
+            auto_envvar_prefix="AUGMARL",
+        )
+    except AugMARLError as error:
+        return _fail(error, str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("Interrupted. Everything finished so far is kept; the same command resumes.", err=True)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # `bench list | head`
+        sys.stderr.close()
+        return ExitCode.OK
+    except Exception as error:
+        show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if callable(show) and isinstance(code, int):  # a usage error of the parser
+            show()
+            return ExitCode.USAGE if code == int(ExitCode.USAGE) else code
+        name = type(error).__name__
+        return _fail(
+            error,
+            f"Internal error: {name}: {error}. `bench --debug ...` shows where; please report it.",
+            ExitCode.INTERNAL,
+        )
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _fail(error: BaseException, message: str, code: ExitCode) -> int:
+    if _DEBUG:
+        traceback.print_exception(error, file=sys.stderr)
+    typer.echo(f"Error: {message}", err=True)
+    return code

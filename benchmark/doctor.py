@@ -1,0 +1,128 @@
+"""What this machine has, what it lacks, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from tasks.registry import TASKS, make_task
+
+Level = Literal["ok", "optional", "problem"]
+MIN_FREE_BYTES = 2 * 2**30
+
+OPTIONAL = {
+    "jax": ("SMAC on SMAX", "pip install 'augmarl[smax]'"),
+    "mujoco": ("MAMuJoCo", "pip install 'augmarl[mamujoco]'"),
+    "mpe2": ("comparing our particle engine with the library", "pip install 'augmarl[dev]'"),
+    "ray": ("the ray executor", "pip install 'augmarl[ray]'"),
+    "submitit": ("the slurm executor", "pip install 'augmarl[slurm]'"),
+    "flashbax": ("OG-MARL vaults", "pip install 'augmarl[vault]'"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `optional`: missing, and only some things need it."""
+
+    name: str
+    level: Level
+    detail: str
+
+
+def examine(home: Path, results: Path) -> list[Finding]:
+    """Everything worth knowing before a run."""
+    return [
+        _python(),
+        *_torch(),
+        *_optional_packages(),
+        _starcraft(),
+        _chromium(),
+        _writable("AUGMARL_HOME", home),
+        _writable("AUGMARL_RESULTS", results),
+        _disk(home),
+        *_checkpoints(),
+    ]
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding("python", "ok" if fits else "problem", version if fits else f"{version}; expected 3.11 to 3.13")
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("torch", "ok", torch.__version__)
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        yield Finding("cuda", "ok", ", ".join(names))
+    else:
+        yield Finding("cuda", "optional", "no GPU that torch can use; everything runs on the CPU")
+
+
+def _optional_packages() -> Iterator[Finding]:
+    for name, (use, command) in OPTIONAL.items():
+        if importlib.util.find_spec(name) is None:
+            yield Finding(name, "optional", f"not installed; for {use}: {command}")
+        else:
+            yield Finding(name, "ok", metadata.version(name))
+
+
+def _starcraft() -> Finding:
+    path = os.environ.get("SC2PATH")
+    if path is None:
+        return Finding("SC2PATH", "optional", "not set; for StarCraft II itself, set it to the game's folder")
+    found = Path(path).is_dir()
+    return Finding("SC2PATH", "ok" if found else "problem", path if found else f"{path} is no folder")
+
+
+def _chromium() -> Finding:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return Finding(
+        "chromium", "ok" if path else "optional", path or "not found; for the tests of the pages: apt install chromium"
+    )
+
+
+def _writable(name: str, folder: Path) -> Finding:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return Finding(name, "ok", str(folder))
+    except OSError as error:
+        return Finding(name, "problem", f"{folder} is not writable: {error.strerror}. Set {name} to another folder")
+
+
+def _disk(home: Path) -> Finding:
+    existing = next(folder for folder in [home, *home.parents] if folder.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / 2**30:.1f} GiB free at {existing}"
+    return Finding("disk", "ok" if free >= MIN_FREE_BYTES else "problem", text)
+
+
+def _checkpoints() -> Iterator[Finding]:
+    """Which shipped behaviour policies are there."""
+    for name in TASKS.names():
+        if TASKS.entry(name).package != "augmarl":
+            continue
+        task = make_task(name)
+        missing = []
+        for level in task.behaviour_levels:
+            try:
+                task.behaviour_digest(level)
+            except Exception:  # a plugin task may fail in any way; the level is then not usable
+                missing.append(level)
+        levels = ", ".join(task.behaviour_levels)
+        if missing:
+            yield Finding(name, "optional", f"no {', '.join(missing)} policy; bench policy train '{name}'")
+        else:
+            yield Finding(name, "ok", f"policies: {levels}")

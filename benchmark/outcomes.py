@@ -1,0 +1,111 @@
+"""Run records from what a cell group produced, or from how it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.artefacts import Artefact
+from benchmark.plans import GroupPlan
+from benchmark.provenance import Origin, now
+from benchmark.records import Artefacts, Failure, RunRecord, StageTiming, Status
+from benchmark.scores import scores_of
+from benchmark.stages import evaluations
+from tasks.common.errors import UsageError
+from tasks.datasets.card import ReturnStatistics
+
+LOG_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and on which device a run happened."""
+
+    started: str
+    device: str
+
+
+def finished_record(
+    plan: GroupPlan,
+    seed: int,
+    evaluation: Artefact,
+    cached: Mapping[str, bool],
+    expert_data: ReturnStatistics | None,
+    origin: Origin,
+    moment: Moment,
+) -> RunRecord:
+    """The record of an evaluated policy: `ok`, or `diverged` where there was nothing to evaluate.
+
+    `cached` says by stage whether this run found the artefact ready.
+    """
+    notes, result = evaluation.notes, evaluations.load(evaluation)
+    costs = {**notes["costs"], "evaluation": evaluations.cost_document(evaluation)}
+    status: Status = "ok" if result is not None else "diverged"
+    failure = None
+    if result is None:
+        failure = Failure(
+            stage="policy", reason=f"{plan.learner.text}: parameters or actions were not finite at the end of training."
+        )
+    summary = dict(notes["dataset_summary"])
+    return RunRecord(
+        **_common(plan),
+        cell=plan.group.cell(seed),
+        status=status,
+        artefacts=plan.artefacts(seed, notes["dataset_card_sha256"]),
+        dataset_summary=summary,
+        evaluation=result,
+        scores=scores_of(plan.spec, result.returns, result.won, summary.get("mean_return"), expert_data)
+        if result
+        else {},
+        diagnosis=notes["diagnosis"],
+        timings={stage: StageTiming(cached=cached.get(stage, True), **cost) for stage, cost in costs.items()},
+        provenance=origin.provenance(moment.started, now(), moment.device),
+        failure=failure,
+    )
+
+
+def failed_record(
+    plan: GroupPlan,
+    seed: int,
+    status: Status,
+    stage: str,
+    reason: str,
+    log_tail: Sequence[str],
+    origin: Origin,
+    moment: Moment,
+) -> RunRecord:
+    """The record of a cell without a score, with its reason and the last lines of its log."""
+    return RunRecord(
+        **_common(plan),
+        cell=plan.group.cell(seed),
+        status=status,
+        artefacts=_artefacts(plan, seed),
+        dataset_summary={},
+        evaluation=None,
+        scores={},
+        diagnosis={},
+        timings={},
+        provenance=origin.provenance(moment.started, now(), moment.device),
+        failure=Failure(stage=stage, reason=reason, log_tail=list(log_tail)[-LOG_LINES:]),
+    )
+
+
+def _common(plan: GroupPlan) -> dict[str, Any]:
+    spec = plan.spec
+    return {
+        "engine": spec.engine,
+        "engine_version": spec.engine_version,
+        "variant": spec.variant,
+        "team_reward": spec.team_reward,
+        "protocol_settings": plan.protocol.settings(),
+        "augmenter": plan.augmenter.as_recorded(),
+        "learner": plan.learner.as_recorded(),
+    }
+
+
+def _artefacts(plan: GroupPlan, seed: int) -> Artefacts:
+    try:
+        return plan.artefacts(seed)
+    except UsageError:  # the behaviour policy is not shipped, so the data have no identity
+        return Artefacts(dataset="")

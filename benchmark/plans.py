@@ -1,0 +1,174 @@
+"""A cell group with everything resolved: task, data, methods, and the keys of all its artefacts.
+
+This is the one place where the parts of keys are put together. Nothing is computed or loaded here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from benchmark.cells import CellGroup
+from benchmark.choices import Choice, choose_augmenter, choose_learner
+from benchmark.keys import Key
+from benchmark.protocols import Protocol, make_protocol
+from benchmark.records import Artefacts
+from benchmark.stages.datasets import DatasetSource
+from methods.base import Augmenter, Learner
+from tasks.base import Task
+from tasks.common.seeding import derive_seed
+from tasks.datasets import regimes
+from tasks.registry import make_task
+from tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What running a cell group means."""
+
+    group: CellGroup
+    protocol: Protocol
+    task: Task
+    source: DatasetSource
+    augmenter: Choice[Augmenter[Any]]
+    learner: Choice[Learner[Any]]
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task's spec."""
+        return self.task.spec
+
+    # -- seeds ---------------------------------------------------------------------------------------------------
+
+    def augmentation_seed(self, seed: int) -> int:
+        """Seed of replicate `seed` of the augmenter; not of its learner's, and the same for variants of one class."""
+        return derive_seed("augmentation", self.spec.id, self.source.request.text, self.augmenter.target, seed)
+
+    def learner_seed(self, seed: int) -> int:
+        """Seed of replicate `seed` of the learner; the same under every augmenter, so that lifts are paired."""
+        return derive_seed("learner", self.spec.id, self.source.request.text, self.learner.target, seed)
+
+    def extra_seed(self, seed: int) -> int:
+        """Seed of the further real episodes of replicate `seed`; never the dataset's own."""
+        return derive_seed("extra-data", self.protocol.dataset_seed, seed)
+
+    @property
+    def environment_seed(self) -> int:
+        """Seed of the evaluation: one for all policies of a task, and never a dataset's."""
+        return derive_seed("evaluation", self.spec.id, self.protocol.environment_seed)
+
+    # -- keys ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def dataset_key(self) -> Key:
+        """Key of the original data. Raises UsageError if a behaviour policy is not shipped."""
+        return self.source.key()
+
+    def fit_key(self, seed: int) -> Key | None:
+        """Key of the fitted augmenter, for those that train; without what `fit` never reads."""
+        method = self.augmenter.method_class
+        if not method.trains:
+            return None
+        parts = self.augmenter.identity(without=frozenset(method.generation_fields))
+        return Key("fit", {"dataset": self.dataset_key.digest, **parts, "seed": self.augmentation_seed(seed)})
+
+    def augmented_key(self, seed: int) -> Key | None:
+        """Key of the synthetic episodes; None where nothing is ever added."""
+        method = self.augmenter.method_class
+        if not method.adds_data:
+            return None
+        extra = {"seed": self.extra_seed(seed)} if method.needs_extra_data else None
+        return Key(
+            "augmented",
+            {
+                "dataset": self.dataset_key.digest,
+                **self.augmenter.identity(),
+                "seed": self.augmentation_seed(seed),
+                "amount_ratio": self.protocol.amount_ratio,
+                "extra_data": extra,
+            },
+        )
+
+    def policy_key(self, seed: int) -> Key:
+        """Key of a trained policy. Neither the device nor the replicates trained beside it change what it is."""
+        augmented = self.augmented_key(seed)
+        return Key(
+            "policy",
+            {
+                "dataset": self.dataset_key.digest,
+                "augmented": augmented.digest if augmented else None,
+                "mix": str(self.protocol.mix) if augmented else None,
+                **self.learner.identity(),
+                "seed": self.learner_seed(seed),
+                "updates": self.protocol.updates,
+                "batch_size": self.protocol.batch_size,
+                "snapshots": self.protocol.snapshots,
+            },
+        )
+
+    def evaluation_key(self, seed: int) -> Key:
+        """Key of what the policy did in the environment."""
+        spec = self.spec
+        return Key(
+            "evaluation",
+            {
+                "policy": self.policy_key(seed).digest,
+                "task": spec.id,
+                "engine": spec.engine,
+                "engine_version": spec.engine_version,
+                "variant": spec.variant,
+                "episodes": self.protocol.episodes_of_evaluation(spec.family),
+                "curve_episodes": self.protocol.curve_episodes,
+                "environment_seed": self.environment_seed,
+            },
+        )
+
+    def keys(self, seed: int) -> tuple[Key, ...]:
+        """All keys of a replicate, in the order of the stages; stages that do not apply are left out."""
+        keys = (
+            self.dataset_key,
+            self.fit_key(seed),
+            self.augmented_key(seed),
+            self.policy_key(seed),
+            self.evaluation_key(seed),
+        )
+        return tuple(key for key in keys if key is not None)
+
+    def artefacts(self, seed: int, card_sha256: str | None = None) -> Artefacts:
+        """The keys as records store them."""
+        augmented = self.augmented_key(seed)
+        return Artefacts(
+            dataset=self.dataset_key.digest,
+            augmented=augmented.digest if augmented else None,
+            policy=self.policy_key(seed).digest,
+            evaluation=self.evaluation_key(seed).digest,
+            dataset_card_sha256=card_sha256,
+        )
+
+    def unsupported(self) -> str | None:
+        """Why this combination is undefined, or None."""
+        for choice in (self.augmenter, self.learner):
+            reason = choice.method_class.unsupported(self.spec)
+            if reason is not None:
+                return f"{choice.text}: {reason}"
+        return None
+
+
+def plan_group(group: CellGroup) -> GroupPlan:
+    """Resolves every name of a cell group.
+
+    Raises:
+        UsageError: for an unknown name or parameter; the message says where.
+    """
+    protocol, task = make_protocol(group.protocol), make_task(group.task)
+    request = regimes.resolve(task, group.dataset)
+    source = DatasetSource(task, request, protocol.episodes_of_dataset(task.spec.family), protocol.dataset_seed)
+    return GroupPlan(
+        group=group,
+        protocol=protocol,
+        task=task,
+        source=source,
+        augmenter=choose_augmenter(group.augmenter),
+        learner=choose_learner(group.learner),
+    )

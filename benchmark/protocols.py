@@ -1,0 +1,186 @@
+"""Protocols: named budgets that every cell of a matrix shares. Numbers of a paper carry their place in it.
+
+A protocol may be varied where it is named, `quick[updates=1000]`; the variation is part of its name, so that records
+of different budgets never meet on one page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from tasks.common.errors import UnknownNameError, UsageError
+from tasks.common.selector import Selector
+
+MixRule = Literal["union", "replace", "upsample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How original and synthetic episodes become one training set.
+
+    union: the original followed by the synthetic ones. replace: the synthetic ones alone (INS, Sec. 5.1), or the
+    original where there are none. upsample: union with the synthetic episodes `factor` times.
+    Written `union`, `replace` or `upsample-5`.
+    """
+
+    rule: MixRule = "union"
+    factor: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Mix:
+        """Reads `union`, `replace` or `upsample-<factor>`. Raises UsageError."""
+        rule, _, factor = text.partition("-")
+        if rule == "upsample" and factor.isdigit() and int(factor) > 1:
+            return cls("upsample", int(factor))
+        if rule in ("union", "replace") and not factor:
+            return cls(rule)  # type: ignore[arg-type]  # one of the two, just checked
+        raise UsageError(f"{text!r} is no mix. Expected union, replace, or upsample-5 (any factor above 1).")
+
+    def __str__(self) -> str:
+        return f"{self.rule}-{self.factor}" if self.rule == "upsample" else self.rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """The budget of a run.
+
+    Attributes:
+        dataset_episodes: episodes of the original data, by task family; `default` for the others.
+        dataset_seed: replicates share the original data, so one seed.
+        amount_ratio: transitions to add, as a multiple of the original ones; None: each method's own amount.
+        mix: how original and synthetic data are joined.
+        updates, batch_size: of a learner, whatever the size of the data; None: the learner's own.
+        snapshots: points of the learning curve, the final policy included.
+        evaluation_episodes: of the final policy, by family. curve_episodes: of each point of the curve.
+        environment_seed: of the evaluation; derived apart from every dataset's seeds.
+        timeout_seconds: of one cell group (all replicates of a task, dataset, augmenter and learner).
+        publishable: whether a leaderboard may show the records.
+    """
+
+    name: str
+    summary: str
+    dataset_episodes: Mapping[str, int]
+    dataset_seed: int = 0
+    amount_ratio: float | None = 1.0
+    mix: Mix = field(default_factory=Mix)
+    updates: int | None = None
+    batch_size: int | None = None
+    snapshots: int = 1
+    evaluation_episodes: Mapping[str, int]
+    curve_episodes: int = 32
+    environment_seed: int = 0
+    timeout_seconds: float
+    publishable: bool = True
+
+    def episodes_of_dataset(self, family: str) -> int:
+        """Episodes of the original data of a task of this family."""
+        return self.dataset_episodes.get(family, self.dataset_episodes["default"])
+
+    def episodes_of_evaluation(self, family: str) -> int:
+        """Episodes of the final evaluation on a task of this family."""
+        return self.evaluation_episodes.get(family, self.evaluation_episodes["default"])
+
+    def settings(self) -> dict[str, Any]:
+        """All numbers as plain values, for records."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "mix"}
+        return {**{k: dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}, "mix": str(self.mix)}
+
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        protocol.name: protocol
+        for protocol in (
+            Protocol(
+                name="smoke",
+                summary="seconds, for tests; never published",
+                dataset_episodes={"default": 16},
+                updates=12,
+                batch_size=32,
+                snapshots=2,
+                evaluation_episodes={"default": 8},
+                curve_episodes=4,
+                timeout_seconds=120,
+                publishable=False,
+            ),
+            Protocol(
+                name="quick",
+                summary="about half a minute a cell group on one CPU core",
+                dataset_episodes={"default": 2_000},  # 50,000 transitions of MPE; MASTARS D.3 and J use 2,000 as well
+                amount_ratio=1.0,  # union 1:1 (MADiTS, App. E)
+                updates=4_000,  # where the curves of BC have flattened (docs/harness.md)
+                batch_size=256,  # of the behaviour policies too (tasks 7.4)
+                snapshots=8,
+                evaluation_episodes={"default": 320},  # specs/tasks.md 11
+                curve_episodes=32,  # specs/tasks.md 11
+                timeout_seconds=900,
+            ),
+            Protocol(
+                name="paper",
+                summary="each paper's own numbers, for GPUs",
+                dataset_episodes={
+                    "mpe": 40_000,  # MADiTS, Sec. 5.1
+                    "smac": 20_000,  # MADiTS, Sec. 5.1; CODI, Sec. 4.1
+                    "smacv2": 10_000,  # MADiTS, Sec. 5.1
+                    "mamujoco": 2_000,  # MADiTS, Sec. 5.1
+                    "default": 20_000,
+                },
+                amount_ratio=None,  # each method's own
+                updates=None,  # each learner's own
+                batch_size=None,
+                snapshots=20,
+                evaluation_episodes={"mamujoco": 10, "default": 320},  # specs/tasks.md 11
+                curve_episodes=32,
+                timeout_seconds=24 * 3600,
+            ),
+        )
+    }
+)
+
+_VARIABLE = {
+    "dataset_episodes", "dataset_seed", "amount_ratio", "mix", "updates", "batch_size", "snapshots",
+    "evaluation_episodes", "curve_episodes", "environment_seed", "timeout_seconds",
+}  # fmt: skip
+
+
+def make_protocol(text: str) -> Protocol:
+    """The protocol of a name such as `quick` or `quick[updates=1000,mix=replace]`.
+
+    A varied protocol is not publishable unless only the mix differs.
+
+    Raises:
+        UsageError: for an unknown name or setting, or a value of the wrong kind.
+    """
+    selector = Selector.parse(text)
+    if selector.name not in PROTOCOLS:
+        raise UnknownNameError("protocol", selector.name, PROTOCOLS)
+    base = PROTOCOLS[selector.name]
+    changes: dict[str, Any] = {}
+    for setting, value in selector.params.items():
+        if setting not in _VARIABLE:
+            raise UnknownNameError(f"setting of protocol {base.name}", setting, _VARIABLE)
+        if setting == "mix":
+            changes[setting] = Mix.parse(str(value))
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            raise UsageError(f"Protocol setting {setting}={value!r} is not a number of 0 or more.")
+        if setting not in ("amount_ratio", "timeout_seconds") and not isinstance(value, int):
+            raise UsageError(f"Protocol setting {setting}={value!r} is not a whole number.")
+        if setting.endswith("episodes") and setting != "curve_episodes":
+            changes[setting] = {"default": value}
+        else:
+            changes[setting] = value
+    if not changes:
+        return base
+    publishable = base.publishable and set(changes) == {"mix"}
+    return replace(base, name=str(selector), publishable=publishable, **changes)
+
+
+def with_mix(protocol: Protocol, mix: Mix) -> Protocol:
+    """The protocol with another mix, and a name that says so."""
+    if mix == protocol.mix:
+        return protocol
+    selector = Selector.parse(protocol.name)
+    return make_protocol(str(Selector.of(selector.name, {**selector.params, "mix": str(mix)})))
