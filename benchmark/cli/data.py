@@ -19,7 +19,8 @@ app = typer.Typer(help="Build, inspect, verify, import and export offline datase
 
 Target = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task such as mpe/spread, or a dataset file.")]
 Dataset = Annotated[
-    str | None, typer.Argument(metavar="DATASET", help="A dataset such as exp-m, parameters in brackets; not with a file.")
+    str | None,
+    typer.Argument(metavar="DATASET", help="A dataset such as exp-m, parameters in brackets; not with a file."),
 ]
 Episodes = Annotated[int | None, typer.Option(help="Episodes to record. Default: 2,000; medium-replay: its run's.")]
 Seed = Annotated[int, typer.Option(help="Seed of the recording.")]

@@ -112,7 +112,7 @@ def _lengths(ax: Axes, summary: Summary) -> None:
 
 
 def _actions(ax: Axes, summary: Summary) -> None:
-    if summary.action_use:
+    if summary.action_use and summary.steps:
         ax.set_title("Action use, share by agent")
         use = np.array(summary.action_use)  # (N, A)
         agents, size = use.shape

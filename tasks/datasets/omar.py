@@ -127,7 +127,7 @@ def _open(path: Path, folder: Path) -> NDArray[Any]:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{path} points outside {folder}, to {path.resolve()}. Copy the file into the folder.")
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # refuses objects, archives and pickles
     except FileNotFoundError:
         raise DataError(f"{path} is missing.") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:

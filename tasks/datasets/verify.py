@@ -157,6 +157,8 @@ def _replay(data: OfflineDataset, task: Task, seed: int) -> Finding:
     name = "replay"
     if not data.n_steps:
         return Finding(name, True, "not applicable: the dataset is empty")
+    if data.spec.action.discrete and not ((data.actions >= 0) & (data.actions < data.spec.action.size)).all():
+        return Finding(name, False, "not run: recorded actions are none of the task's")
     count = min(REPLAYED, data.n_steps)
     steps = np.sort(make_generator("verify", "replay", seed).choice(data.n_steps, size=count, replace=False))
     batch = transitions(data).gather(steps)
