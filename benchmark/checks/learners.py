@@ -100,8 +100,8 @@ class _LearnerSuite:
 
         final = self._fit(self.data, snapshots=3, snapshot=keep)
         points = [updates for updates, _, _ in seen]
-        if points != [4, 8, 12]:
-            raise MethodError(f"{self.name}: snapshots after {points} updates of 12, expected [4, 8, 12].")
+        if points != [2, 4, 6]:
+            raise MethodError(f"{self.name}: snapshots after {points} updates of 6, expected [2, 4, 6].")
         for updates, policy, then in seen:
             if not np.array_equal(self._act(policy)[0], then):
                 raise MethodError(f"{self.name}: the snapshot of update {updates} changed afterwards. Copy it.")
@@ -117,7 +117,7 @@ class _LearnerSuite:
         snapshots: int = 1,
         snapshot: Callable[[int, LearnedPolicy], None] | None = None,
     ) -> LearnedPolicy:
-        budget = Budget(updates=12, batch_size=8, snapshots=snapshots)
+        budget = Budget(updates=6, batch_size=8, snapshots=snapshots)
         run = Run(seeds=tuple(range(len(data))) if seeds is None else seeds, budget=budget, original=original)
         return self.make().fit(data, run if snapshot is None else replace(run, snapshot=snapshot))
 
