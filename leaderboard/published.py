@@ -16,7 +16,8 @@ COLUMNS = (
 )  # fmt: skip
 
 PAPERS: Mapping[str, str] = {
-    "madits": "MADiTS: Yuan et al, Efficient Multi-Agent Offline Coordination via Diffusion-based Trajectory Stitching",
+    "madits": "MADiTS: Yuan et al., Efficient Multi-Agent Offline Coordination via Diffusion-based Trajectory "
+    "Stitching",
     "mastars": "MASTARS: Multi-Agent Sequential Trajectory Augmentation with Return-Conditioned Subgoals, in review",
     "ins": "INS: Fu et al., Interaction-aware Synthesis to Enhance Offline Multi-Agent Reinforcement Learning",
     "codi": "CODI: Li et al., Boosting Offline MARL under Imbalanced Datasets via Compositional Diffusion Models, 2026",
