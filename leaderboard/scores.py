@@ -24,8 +24,9 @@ BASELINE = "original"
 CONTROLS: Mapping[str, str] = {
     "original": "no augmentation: the line that lift is measured from",
     "duplicate": "the same added volume, no new information",
-    "noise": "Gaussian noise on what the agents saw",
-    "more-real-data": "as many real episodes instead of synthetic ones: the oracle's upper line",
+    "noise": "Gaussian noise: variety without information",
+    "noise-s4rl": "the same with the much smaller noise of S4RL",
+    "more-real-data": "new episodes of the same regime: the oracle's upper line",
 }
 SCORE = "normalised"  # 0 is the random policy, 100 the expert
 RANDOM_POLICY_SCORE = 0.0

@@ -49,9 +49,7 @@ def build(results: Path, out: Path, *, include_unpublished: bool = False) -> Bui
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
             folder = Path(scratch) / "site"
             _write(Site(folder, tuple(boards), tuple(read_published(results)), skipped))
-            if out.exists():
-                out.rename(Path(scratch) / "old")
-            folder.rename(out)
+            _put_in_place(folder, out, Path(scratch) / "old")
     except OSError as error:
         raise StorageError(
             f"Could not write the site to {out}: {error.strerror or error}. The old one stays."
@@ -90,6 +88,17 @@ def _write(site: Site) -> None:
         site.write(name, (HERE / "static" / name).read_text(encoding="utf-8"))
     listing = [{"folder": board.key.slug, "title": board.key.title, "runs": len(board.runs)} for board in site.boards]
     site.write_json(MARKER, {"made_by": "bench leaderboard build", "boards": listing, "skipped": site.skipped})
+
+
+def _put_in_place(folder: Path, out: Path, aside: Path) -> None:
+    if out.exists():
+        out.rename(aside)
+    try:
+        folder.rename(out)
+    except OSError:
+        if aside.exists():
+            aside.rename(out)
+        raise
 
 
 def _refuse_foreign_folder(out: Path) -> None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 _INK = "#010203"  # replaced by the page's text colour, light or dark
 _COLOURS = ("#3b82c4", "#d9822b", "#2a9d6f", "#c2609e", "#8a63d2", "#1f9aa8", "#d1495b", "#9a7b4f")
-_CONTROL_COLOURS = {"original": "#8a8f98", "duplicate": "#b59a3c", "noise": "#6f7fbf", "more-real-data": "#5aa05a"}
+_CONTROL_COLOURS = {
+    "original": "#8a8f98",
+    "duplicate": "#b59a3c",
+    "noise": "#6f7fbf",
+    "noise-s4rl": "#7f6fae",
+    "more-real-data": "#5aa05a",
+}
 _SETTINGS: Any = {  # matplotlib types these with a literal of every key it has
     "svg.fonttype": "none",
     "font.family": "sans-serif",

@@ -15,7 +15,7 @@ from leaderboard.pages.cells import cell_rows
 from leaderboard.pages.context import number
 from leaderboard.pages.curves import board_curves
 from leaderboard.scores import group
-from tasks.common.errors import NothingSelectedError, RecordError, UsageError
+from tasks.common.errors import NothingSelectedError, RecordError, StorageError, UsageError
 
 SMALL = Suite(datasets=("exp",), seeds=3)
 
@@ -198,6 +198,22 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no site of ours"):
         site.build(tmp_path, mine.parent)
     assert mine.read_text() == "years of work"
+
+
+def test_a_site_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(SMALL.records()[:8], tmp_path)
+    before = (tmp_path / "site" / "index.html").read_bytes()
+    rename = Path.rename
+
+    def full_disk(self: Path, target: Path) -> Path:
+        if self.name == "site" and self.parent != tmp_path:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full_disk)
+    with pytest.raises(StorageError, match=r"No space left on device\. The old one stays"):
+        site.build(tmp_path, tmp_path / "site")
+    assert (tmp_path / "site" / "index.html").read_bytes() == before
 
 
 def test_a_rebuilt_site_has_no_leftovers(tmp_path: Path) -> None:
