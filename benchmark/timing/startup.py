@@ -14,7 +14,7 @@ LIMIT_SECONDS = 0.5
 def measure(device: str) -> Iterator[Measurement]:
     """Seconds of `bench --help` and `bench list augmenters`; `device` plays no part."""
     for arguments in (["--help"], ["list", "augmenters"]):
-        command = [sys.executable, "-m", "benchmark.cli", *arguments]
+        command = [sys.executable, "-m", "benchmark", *arguments]
 
         def answer(command: list[str] = command) -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
