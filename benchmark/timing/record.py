@@ -60,15 +60,19 @@ def save(record: TimingRecord, results: Path) -> Path:
 
 
 def as_table(measurements: list[Measurement]) -> Table:
-    """The measurements as a terminal table."""
-    table = Table("measurement", "median", "range", "target", "", "what was run", box=None, header_style="bold")
+    """The measurements as a terminal table; what exactly was run is in the JSON form."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("measurement", overflow="fold")
+    for column in ("median", "range", "target", ""):
+        table.add_column(column, no_wrap=True, justify="left" if column in ("target", "") else "right")
     marks = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
     for m in measurements:
-        target = "" if m.target is None else f"{m.comparison} {m.target:g} {m.unit}"
-        median, spread = f"{_short(m.value)} {m.unit}", f"{_short(m.low)} to {_short(m.high)}"
-        table.add_row(m.name, median, spread, target, marks[m.met], m.detail)
+        target = "" if m.target is None else f"{'≥' if m.comparison == 'at least' else '≤'} {m.target:g} {m.unit}"
+        table.add_row(m.name, f"{_short(m.value)} {m.unit}", f"{_short(m.low)}-{_short(m.high)}", target, marks[m.met])
     return table
 
 
 def _short(value: float) -> str:
+    if abs(value) >= 1e4:
+        return f"{value / 1e3:,.0f}k"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
