@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Build the pages from run records, or serve them.", no_args_is_help=True)
+from benchmark.cli.options import AsJson, Results, print_json
 
-Results = Annotated[
-    Path | None,
-    typer.Option("--results", envvar="AUGMARL_RESULTS", help="Folder of records. [default: results/ of the checkout]"),
-]
+app = typer.Typer(help="Build the pages from run records, or serve them.", no_args_is_help=True, add_completion=False)
+
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the site.  [default: <results>/site]")]
 
 
 @app.command()
 def build(
     results: Results = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", envvar="AUGMARL_SITE", help="Folder of the site. [default: <results>/site]")
-    ] = None,
+    out: Out = None,
     include_smoke: Annotated[
         bool,
-        typer.Option(
-            "--include-smoke", envvar="AUGMARL_INCLUDE_SMOKE", help="Also protocols for tests; never publish it."
-        ),
+        typer.Option("--include-smoke", help="Also protocols for tests; never publish it."),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", envvar="AUGMARL_JSON", help="One JSON document on stdout.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build the leaderboard pages from all records. They open from disk, without a network."""
     from benchmark.folders import results_folder
@@ -41,7 +33,7 @@ def build(
     built = site.build(folder, target, include_unpublished=include_smoke)
     if as_json:
         boards = [{"folder": b.key.slug, "title": b.key.title, "runs": len(b.runs)} for b in built.boards]
-        typer.echo(json.dumps({"index": str(built.index), "boards": boards, "skipped": built.skipped}, indent=1))
+        print_json({"index": str(built.index), "boards": boards, "skipped": built.skipped})
         return
     for sentence in built.skipped:
         typer.echo(sentence)
@@ -53,12 +45,8 @@ def build(
 @app.command()
 def serve(
     results: Results = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", envvar="AUGMARL_SITE", help="Folder of the site. [default: <results>/site]")
-    ] = None,
-    port: Annotated[
-        int, typer.Option("--port", envvar="AUGMARL_PORT", min=0, max=65535, help="0 takes a free one.")
-    ] = 8000,
+    out: Out = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
 ) -> None:
     """Serve a built site on this machine only, until interrupted. The pages also open without it."""
     from benchmark.folders import results_folder

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from benchmark.cli.options import AsJson, Results, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,25 +17,13 @@ if TYPE_CHECKING:
 
 
 def report_command(
-    matrix: Annotated[
-        str | None, typer.Option("--matrix", envvar="AUGMARL_MATRIX", help="Only the cells of this matrix.")
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", envvar="AUGMARL_PROTOCOL", help="Only this protocol, e.g. quick.")
-    ] = None,
-    task: Annotated[str | None, typer.Option("--task", envvar="AUGMARL_TASK", help="Only this task.")] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", envvar="AUGMARL_DATASET", help="Only this dataset.")
-    ] = None,
-    learner: Annotated[
-        str | None, typer.Option("--learner", envvar="AUGMARL_LEARNER", help="Only this learner.")
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option("--results", envvar="AUGMARL_RESULTS", help="Folder of records.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", envvar="AUGMARL_JSON", help="One JSON document on stdout.")
-    ] = False,
+    matrix: Annotated[str | None, typer.Option("--matrix", help="Only the cells of this matrix.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="Only this protocol, e.g. quick.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Only this task.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this dataset.")] = None,
+    learner: Annotated[str | None, typer.Option("--learner", help="Only this learner.")] = None,
+    results: Results = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the ranking: lift over `original`, its interval, tier and n. Smoke records are shown here too."""
     from rich.console import Console
@@ -54,7 +43,7 @@ def report_command(
             }
             for board, ranking in rankings
         ]
-        typer.echo(json.dumps({"boards": boards}, indent=1, allow_nan=False))
+        print_json({"boards": boards})
         return
     console = Console()
     for board, ranking in rankings:
@@ -81,7 +70,8 @@ def report(
     if matrix is not None:
         from benchmark.matrix import load_matrix
 
-        groups = {group.name for group in load_matrix(matrix).groups()}
+        loaded = load_matrix(matrix) if protocol is None else load_matrix(matrix).with_protocol(protocol)
+        groups = {cells.name for cells in loaded.groups()}
         wanted = [r for r in wanted if r.cell.name.rpartition("/")[0] in groups]
     rankings = [(board, rank(board, selection)) for board in group(wanted)]
     rankings = [(board, ranking) for board, ranking in rankings if ranking.rows]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -44,7 +43,7 @@ def publish(site: BoardSite) -> None:
         views=views,
         filters={axis: sorted({str(getattr(cell, axis)) for cell in cells}) for axis in ("task", "dataset", "learner")},
         profile=profile_figure(site),
-        cost=cost_figure(site.overall.rows),
+        cost=cost_figure(site),
     )
     flat = [flat_row(ranking, row) for ranking in site.rankings.values() for row in ranking.rows]
     site.site.write_csv(site.path("leaderboard.csv"), flat)
@@ -122,12 +121,14 @@ def profile_figure(site: BoardSite) -> Markup | None:
         return as_svg(fig, "profile", "Performance profiles: share of runs above each normalised score, by augmenter")
 
 
-def cost_figure(rows: Sequence[Row]) -> Markup | None:
+def cost_figure(site: BoardSite) -> Markup | None:
     """Lift against the seconds that fitting and generating took."""
-    points = [(row, row.lift, row.cost_seconds) for row in rows if row.lift and row.cost_seconds is not None]
+    points = [
+        (row, row.lift, row.cost_seconds) for row in site.overall.rows if row.lift and row.cost_seconds is not None
+    ]
     if not points:
         return None
-    shades = colours(sorted(row.augmenter for row, _, _ in points))
+    shades = colours(site.board.augmenters)
     with figure((7.2, 3.6)) as (fig, (axes,)):
         for row, lift, seconds in points:
             low, high = (bound if bound is not None else lift.value for bound in (lift.low, lift.high))
