@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+_NARROW = 16  # columns below which the plain product is slow on a CPU
 
 
 def uniform_slices(
@@ -26,6 +29,27 @@ def uniform_slices(
     return nn.Parameter(torch.from_numpy(np.concatenate(drawn).astype(np.float32)))
 
 
+class _NarrowProduct(torch.autograd.Function):
+    """x W for few columns, computed as (Wᵀ xᵀ)ᵀ, and ∂W as (gᵀ x)ᵀ: the same sums, six times faster on a CPU.
+
+    Measured with MKL: (15, 256, 64) times (15, 64, 2) takes 271 µs, the transposed product 46 µs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """(G, B, in) and (G, in, out) -> (G, B, out)."""
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(weight.transpose(1, 2), x.transpose(1, 2)).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Gradients of x and W from that of the product (G, B, out)."""
+        x, weight = ctx.saved_tensors
+        of_weight = torch.bmm(gradient.transpose(1, 2), x).transpose(1, 2)  # (G, in, out)
+        of_x = torch.bmm(gradient, weight.transpose(1, 2)) if ctx.needs_input_grad[0] else None
+        return of_x, of_weight
+
+
 class StackedLinear(nn.Module):
     """G affine maps with torch.nn.Linear's initial distribution, U(±1/√in) for weights and biases."""
 
@@ -37,6 +61,9 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(G, B, in) -> (G, B, out)."""
+        if self.weight.shape[-1] < _NARROW:
+            y: Tensor = _NarrowProduct.apply(x, self.weight)  # type: ignore[no-untyped-call]  # as torch has it
+            return y + self.bias
         return torch.baddbmm(self.bias, x, self.weight)
 
 

@@ -1,5 +1,6 @@
 """Methods of other packages: written by `bench plugin new`, installed, seen, checked; and packages that are broken."""
 
+import json
 import os
 import subprocess
 import sys
@@ -156,3 +157,32 @@ def test_new_never_overwrites(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists"):
         plugins.new_package("my-idea", "learner", tmp_path)
     assert {path: path.read_bytes() for path in written} == before
+
+
+@pytest.mark.slow
+def test_installed_plugins_run_through_the_harness(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both toys end in records beside ours; a broken augmenter ends in rows with its reason, and stops nobody."""
+    site = installed / "site"
+    both = f"{site}{os.pathsep}{MISBEHAVING}"
+    matrix = tmp_path / "plugins.yaml"
+    matrix.write_text(
+        "summary: toys\nprotocol: smoke\ntasks: [mpe/spread]\ndatasets: [random]\n"
+        "augmenters: [toy-augmenter, 'toy-augmenter[width=0.1]', bad-nan]\nlearners: [toy-learner]\nreplicates: 2\n"
+    )
+    results = tmp_path / "results"
+    monkeypatch.setenv("AUGMARL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUGMARL_RESULTS", str(results))
+    done = bench("run", "--matrix", str(matrix), path=Path(both))
+    assert done.returncode == ExitCode.FAILED_CELLS, done.stdout + done.stderr
+    records = [json.loads(path.read_text()) for path in results.rglob("*.json")]
+    found = {(record["cell"]["augmenter"], record["cell"]["seed"]): record for record in records}
+    assert len(found) == 6
+    for (augmenter, _), record in found.items():
+        if augmenter == "bad-nan":
+            assert record["status"] == "failed"
+            assert "'bad-nan' returned data that break the data model" in record["failure"]["reason"]
+        else:
+            assert record["status"] == "ok"
+            assert len(record["evaluation"]["returns"]) == record["evaluation"]["episodes"]

@@ -43,6 +43,17 @@ def test_stacked_mlp_equals_torch_modules_slice_by_slice() -> None:
         torch.testing.assert_close(out[g], plain(x[g]))
 
 
+@pytest.mark.parametrize("n_out", [1, 2, 15, 16])  # narrow layers take another path below 16
+def test_gradients_equal_those_of_the_plain_product(n_out: int) -> None:
+    layer, x = StackedLinear(6, n_out, generators(0, 1)), torch.randn(2, 5, 6, generator=torch.manual_seed(0))
+    x.requires_grad_()
+    found = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
+    plain = torch.einsum("gbi,gio->gbo", x, layer.weight) + layer.bias
+    expected = torch.autograd.grad(plain.square().sum(), [x, *layer.parameters()])
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_stacked_gru_equals_torch_gru() -> None:
     net, x = StackedGRU(3, 4, generators(0, 1)), torch.randn(2, 6, 5, 3, generator=torch.manual_seed(0))
     start = torch.randn(2, 5, 4, generator=torch.manual_seed(1))
