@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tasks.datasets.summary import Histogram, Summary
     from tasks.datasets.verify import Finding
 
-app = typer.Typer(help="Build, inspect, verify, import and export offline datasets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build, inspect, verify, import and export offline datasets.", no_args_is_help=True, add_completion=False
+)
 
 Target = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task such as mpe/spread, or a dataset file.")]
 Dataset = Annotated[

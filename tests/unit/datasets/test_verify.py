@@ -57,7 +57,7 @@ def test_shifted_rewards_are_found_in_a_real_engine(name: str) -> None:
 
 
 def test_planted_faults_are_found(task: Task, collected: OfflineDataset) -> None:
-    low = collected.actions.dtype == np.int64
+    low, final = collected.actions.dtype == np.int64, collected.row_starts[1:] - 1
     faults: list[tuple[str, dict[str, np.ndarray], set[str]]] = [
         ("shifted rewards", {"rewards": np.roll(collected.rewards, 1, axis=0)}, {"replay"}),
         ("scaled rewards", {"rewards": collected.rewards * np.float32(1.01)}, {"replay"}),
@@ -68,6 +68,7 @@ def test_planted_faults_are_found(task: Task, collected: OfflineDataset) -> None
         ("wrong flag", {"truncations": changed(collected.truncations, 0, True)}, {"values"}),
         ("moved", {"observations": collected.observations + np.float32(1)}, {"reset range"}),
         ("noise", {"observations": collected.observations * np.float32(1.001)}, {"replay"}),
+        ("final rows", {"observations": changed(collected.observations, final, 0.5)}, {"replay"}),
         ("shuffled actions", {"actions": collected.actions[::-1].copy()}, {"replay"}),
     ]
     for label, columns, expected in faults:
