@@ -67,4 +67,5 @@ def _allocated_over_returned(sample: Callable[[], object]) -> float:
     finally:
         tracemalloc.stop()
     columns = (getattr(batch, field.name) for field in fields(batch))  # type: ignore[arg-type]  # a dataclass
-    return peak / sum(column.nbytes for column in columns if column is not None)
+    returned: int = sum(column.nbytes for column in columns if column is not None)
+    return peak / returned
