@@ -184,7 +184,8 @@ def _validated(document: MarkedDocument) -> MatrixFile:
     try:
         return MatrixFile.model_validate(document.value)
     except ValidationError as error:
-        problem = error.errors()[0]
+        # A misspelt key is also a missing one; the first tells the user what to do.
+        problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         raw = tuple(
             part for part in problem["loc"] if part not in ("int", "list[int]") and "constrained" not in str(part)
         )

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import IO, Any
 
 from benchmark.executors.base import Job, job_from_json
@@ -46,21 +45,10 @@ def main() -> int:
 def _run(job: Job, channel: _Channel) -> None:
     import torch
 
-    from benchmark.artefacts import ArtefactStore
-    from benchmark.pipeline import run_group
-    from benchmark.plans import plan_group
-    from benchmark.provenance import Origin
-    from benchmark.stages.context import Context
+    from benchmark.executors.inline import run_job
 
-    torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    context = Context(
-        store=ArtefactStore(Path(job.home)),
-        device=job.device,
-        deadline=time.monotonic() + job.timeout_seconds,
-        report=channel.progress,
-    )
-    run_group(plan_group(job.group), context, Origin(**job.origin), channel.record)
+    run_job(job, channel.progress, channel.record)
 
 
 class _Channel:

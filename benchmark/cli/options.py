@@ -8,17 +8,26 @@ from typing import Annotated, Any
 
 import typer
 
-MatrixName = Annotated[str, typer.Option("--matrix", "-m", help="A name of `bench list matrices`, or a YAML file.")]
+MatrixName = Annotated[
+    str,
+    typer.Option("--matrix", "-m", envvar="AUGMARL_MATRIX", help="A name of `bench list matrices`, or a YAML file."),
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(
         "--only",
+        envvar="AUGMARL_ONLY",
         metavar="AXIS=GLOB",
         help="Only cells that match, e.g. task=mpe/* or seed=0. Several of one axis are alternatives.",
     ),
 ]
 ProtocolName = Annotated[
-    str | None, typer.Option("--protocol", help="Another protocol than the matrix's, e.g. smoke or quick[updates=500].")
+    str | None,
+    typer.Option(
+        "--protocol",
+        envvar="AUGMARL_PROTOCOL",
+        help="Another protocol than the matrix's, e.g. smoke or quick[updates=500].",
+    ),
 ]
 Results = Annotated[
     Path | None,
@@ -28,10 +37,22 @@ Home = Annotated[
     Path | None,
     typer.Option("--home", envvar="AUGMARL_HOME", help="Folder of caches.  [default: the platform's cache folder]"),
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Cell groups at once.  [default: CPU cores]")]
-Retry = Annotated[bool, typer.Option("--retry/--no-retry", help="Run cells again that failed last time.")]
-Force = Annotated[bool, typer.Option("--force", help="Write all records again; stored artefacts are still used.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, envvar="AUGMARL_JOBS", help="Cell groups at once.  [default: CPU cores]"),
+]
+Device = Annotated[str, typer.Option("--device", envvar="AUGMARL_DEVICE", help="auto, cpu, cuda or cuda:K.")]
+Retry = Annotated[
+    bool, typer.Option("--retry/--no-retry", envvar="AUGMARL_RETRY", help="Run cells again that failed last time.")
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", envvar="AUGMARL_FORCE", help="Write all records again; stored artefacts are still used."),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", envvar="AUGMARL_JSON", help="One JSON document on stdout; everything else on stderr."),
+]
 
 
 def print_json(document: Any) -> None:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from benchmark.cli.options import AsJson, Force, Home, Jobs, MatrixName, Only, ProtocolName, Results, Retry, print_json
+from benchmark.cli.options import (
+    AsJson,
+    Device,
+    Force,
+    Home,
+    Jobs,
+    MatrixName,
+    Only,
+    ProtocolName,
+    Results,
+    Retry,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +32,7 @@ def plan(
     only: Only = None,
     protocol: ProtocolName = None,
     jobs: Jobs = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",
+    device: Device = "auto",
     retry: Retry = True,
     force: Force = False,
     results: Results = None,

@@ -36,8 +36,7 @@ def bench(
 ) -> None:
     """Which data augmentation really helps offline multi-agent RL?
 
-    Every flag has an environment variable: AUGMARL_<COMMAND>_<FLAG>, for example AUGMARL_RUN_JOBS; `--help` of a
-    command names them.
+    Every flag has an environment variable, AUGMARL_RESULTS for example; `--help` of a command names them.
     """
     global _DEBUG  # read by `main` alone, after the command has failed
     _DEBUG = debug
@@ -55,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AugMARLError as error:
         return _fail(error, str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("Interrupted. Everything finished so far is kept; the same command resumes.", err=True)
-        return ExitCode.INTERRUPTED
+        result = int(ExitCode.INTERRUPTED)
     except BrokenPipeError:  # `bench list | head`
         sys.stderr.close()
         return ExitCode.OK
@@ -71,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"Internal error: {name}: {error}. `bench --debug ...` shows where; please report it.",
             ExitCode.INTERNAL,
         )
+    if result == ExitCode.INTERRUPTED:  # newer versions of typer return it, older ones raise
+        typer.echo("Interrupted. Everything finished so far is kept; the same command resumes.", err=True)
     return result if isinstance(result, int) else ExitCode.OK
 
 

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.cli.options import AsJson, Force, Home, Jobs, MatrixName, Only, ProtocolName, Results, Retry, print_json
+from benchmark.cli.options import (
+    AsJson,
+    Device,
+    Force,
+    Home,
+    Jobs,
+    MatrixName,
+    Only,
+    ProtocolName,
+    Results,
+    Retry,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from benchmark.driver import RunSummary
@@ -19,16 +31,30 @@ def run(
     matrix: MatrixName,
     only: Only = None,
     protocol: ProtocolName = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", envvar="AUGMARL_DRY_RUN", help="Show the plan and stop.")
+    ] = False,
     jobs: Jobs = None,
-    executor: Annotated[str, typer.Option(help="Where cells run: local.")] = "local",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:K.")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads a worker. With 1, a re-run is bit-identical.")] = 1,
+    executor: Annotated[
+        str,
+        typer.Option(
+            envvar="AUGMARL_EXECUTOR", help="Where cells run: local, or inline (this process, for debugging)."
+        ),
+    ] = "local",
+    device: Device = "auto",
+    threads: Annotated[
+        int,
+        typer.Option(min=1, envvar="AUGMARL_THREADS", help="CPU threads a worker. With 1, a re-run is bit-identical."),
+    ] = 1,
     timeout: Annotated[
-        float | None, typer.Option(min=0.0, help="Seconds a cell group may take.  [default: the protocol's]")
+        float | None,
+        typer.Option(
+            min=0.0, envvar="AUGMARL_TIMEOUT", help="Seconds a cell group may take.  [default: the protocol's]"
+        ),
     ] = None,
     memory_limit: Annotated[
-        float | None, typer.Option(min=0.0, help="GiB that a worker may hold.  [default: no limit]")
+        float | None,
+        typer.Option(min=0.0, envvar="AUGMARL_MEMORY_LIMIT", help="GiB that a worker may hold.  [default: no limit]"),
     ] = None,
     retry: Retry = True,
     force: Force = False,

@@ -1,0 +1,358 @@
+"""The command line in this process: what each command prints and returns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.artefacts import ArtefactStore
+from benchmark.cli import main
+from benchmark.cli.lazy import COMMANDS
+from benchmark.records import RunRecord
+from tasks.common.errors import ExitCode
+from tests.unit.benchmark.conftest import smoke_group
+
+SMOKE = ("--matrix", "smoke", "--executor", "inline", "--device", "cpu")
+
+Bench = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Runs a command: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def plan_of(bench: Bench, *arguments: str) -> dict[str, int]:
+    code, out, _ = bench("plan", "--matrix", "smoke", "--json", *arguments)
+    assert code == ExitCode.OK
+    summary: dict[str, int] = json.loads(out)["summary"]
+    return summary
+
+
+# -- running -------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_a_run_and_a_plan_afterwards(bench: Bench, tmp_path: Path) -> None:
+    code, out, _ = bench("run", *SMOKE, "--dry-run")
+    assert code == ExitCode.OK
+    assert "4 cells: 0 cached, 4 to run, 0 skipped" in out
+    assert not (tmp_path / "results").exists()
+
+    code, out, err = bench("run", *SMOKE)
+    assert code == ExitCode.OK
+    assert "[2/2]" in err
+    assert re.search(r"^rad-s +\S+ +2 +0$", out, re.MULTILINE)
+    assert str(tmp_path / "results" / "runs") in out
+    assert "bench leaderboard build" in out
+    assert len(list((tmp_path / "results").rglob("seed-*.json"))) == 4
+    assert plan_of(bench) == {"cached": 4, "run": 0, "skipped": 0}
+
+    code, out, _ = bench("plan", "--matrix", "smoke", "--force")
+    assert "Estimated time" in out
+    assert "stored: 2 dataset" in out
+
+
+def test_json_is_one_document_on_standard_output(bench: Bench) -> None:
+    code, out, err = bench("run", *SMOKE, "--json", "--only", "augmenter=rad-s", "--only", "seed=1")
+    document = json.loads(out)
+    assert code == ExitCode.OK
+    assert [record["cell"] for record in document["records"]] == ["smoke/mpe/spread/random/rad-s/bc/seed-1"]
+    assert "1 to run" in err
+
+
+def test_another_protocol_gives_other_cells(bench: Bench) -> None:
+    code, out, _ = bench("plan", "--matrix", "smoke", "--protocol", "smoke[updates=3]")
+    assert code == ExitCode.OK
+    assert "smoke[updates=3]/mpe/spread/random/original/bc" in out
+
+
+def test_failed_cells_give_exit_code_3_and_keep_the_others(bench: Bench, misbehaving: None, tmp_path: Path) -> None:
+    matrix = tmp_path / "mine.yaml"
+    matrix.write_text(
+        "protocol: smoke\ntasks: [mpe/spread]\ndatasets: [random]\nlearners: [bc]\nreplicates: 1\n"
+        "augmenters: [bad-raises, original]\n"
+    )
+    code, out, err = bench("run", "--matrix", str(matrix), "--executor", "inline")
+    assert code == ExitCode.FAILED_CELLS
+    assert "failed: smoke/mpe/spread/random/bad-raises/bc/seed-0: RuntimeError: the plugin fell over" in err
+    assert re.search(r"^original +\S+ +1 +0$", out, re.MULTILINE)
+    assert re.search(r"^bad-raises +- +0 +1$", out, re.MULTILINE)
+    code, _, _ = bench("run", "--matrix", str(matrix), "--executor", "inline", "--no-retry")
+    assert code == ExitCode.OK  # nothing was run
+
+
+def test_a_run_of_skipped_cells_alone_selects_nothing(bench: Bench, tmp_path: Path) -> None:
+    matrix = tmp_path / "mine.yaml"
+    matrix.write_text(
+        "protocol: smoke\ntasks: [mpe/spread]\ndatasets: [random]\nlearners: [bc]\nreplicates: 1\n"
+        "augmenters: [original]\nexclude: [{learner: bc, reason: not today}]\n"
+    )
+    code, _, err = bench("run", "--matrix", str(matrix), "--executor", "inline")
+    assert code == ExitCode.NOTHING_SELECTED
+    assert "Every cell was skipped" in err
+    _, out, _ = bench("plan", "--matrix", str(matrix))
+    assert "1 skipped (excluded: not today)" in out
+
+
+def test_a_full_disk_is_one_message_and_exit_code_1(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    code, _, err = bench("run", *SMOKE)
+    assert code == ExitCode.INTERNAL
+    assert err.count("Error:") == 1
+    assert "No space left on device" in err
+    assert "Traceback" not in err
+
+
+def test_an_interruption_is_exit_code_130(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmark.driver.run_plan", interrupted)
+    code, _, err = bench("run", *SMOKE)
+    assert code == ExitCode.INTERRUPTED
+    assert "resumes" in err
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "--matrix", "qick"), ExitCode.USAGE, "Did you mean 'quick' or 'quickstart'"),
+        (("run", "--matrix", "smoke", "--executor", "locl"), ExitCode.USAGE, "'local'"),
+        (("run", "--matrix", "smoke", "--device", "tpu"), ExitCode.USAGE, "auto, cpu, cuda"),
+        (("run", "--matrix", "smoke", "--jobs", "0"), ExitCode.USAGE, "jobs"),
+        (("run",), ExitCode.USAGE, "--matrix"),
+        (("run", "--matrix", "smoke", "--only", "learner=td3"), ExitCode.NOTHING_SELECTED, "learner: bc"),
+        (("plan", "--matrix", "smoke", "--protocol", "smoky"), ExitCode.USAGE, "'smoke'"),
+        (("explain", "smoke/mpe/spread/random/rad-z/bc/seed-0"), ExitCode.USAGE, "'rad-s'"),
+        (("explain", "rad-s"), ExitCode.USAGE, "is no cell"),
+        (("show", "augmenter", "rad-z"), ExitCode.USAGE, "Did you mean"),
+        (("show", "dataset", "expp"), ExitCode.USAGE, "Did you mean 'exp'"),
+        (("list", "cells"), ExitCode.USAGE, "tasks"),
+        (("results", "query", "select nothing from nowhere"), ExitCode.USAGE, "The table is `runs`"),
+        (("results", "query", "select 1", "--json", "--csv"), ExitCode.USAGE, "exclude each other"),
+        (("cache", "prune", "--stage", "polcy"), ExitCode.USAGE, "'policy'"),
+        (("rnu",), ExitCode.USAGE, "rnu"),
+        (("--nonsense",), ExitCode.USAGE, "nonsense"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_its_code(
+    bench: Bench, arguments: tuple[str, ...], code: ExitCode, message: str
+) -> None:
+    returned, out, err = bench(*arguments)
+    assert returned == code
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_record_of_a_newer_schema_is_exit_code_4(bench: Bench, tmp_path: Path) -> None:
+    path = smoke_group().cell(0).path(tmp_path / "results")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema_version": 99}')
+    for command in (("plan", "--matrix", "smoke"), ("run", *SMOKE), ("results", "query", "select 1")):
+        code, _, err = bench(*command)
+        assert code == ExitCode.INVALID
+        assert "schema 99" in err
+    assert path.read_text() == '{"schema_version": 99}'
+
+
+def test_an_internal_error_is_one_message_and_a_traceback_on_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.matrix.load_matrix", lambda name: 1 / 0)
+    monkeypatch.setattr("benchmark.cli.selected.load_matrix", lambda name: 1 / 0)
+    code, _, err = bench("plan", "--matrix", "smoke")
+    assert code == ExitCode.INTERNAL
+    assert "ZeroDivisionError" in err
+    assert "Traceback" not in err
+    code, _, err = bench("--debug", "plan", "--matrix", "smoke")
+    assert code == ExitCode.INTERNAL
+    assert "Traceback" in err
+
+
+# -- showing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tasks", "datasets", "augmenters", "learners", "matrices", "protocols"])
+def test_lists_have_a_name_and_a_summary_each(bench: Bench, kind: str) -> None:
+    code, out, _ = bench("list", kind, "--json")
+    rows = json.loads(out)
+    assert code == ExitCode.OK
+    assert rows
+    assert all(row["name"] and row["summary"] for row in rows)
+    _, text, _ = bench("list", kind)
+    assert all(row["name"] in text for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("augmenter", "rad-s[low=0.5]", ["low: 0.5", "EAQ, Sec. 4.2", "version: 1", "trains: False"]),
+        ("learner", "bc50", ["keep_fraction: 0.5", "CODI, Sec. 4.1"]),
+        ("task", "mpe/tag", ["n_agents: 3", "behaviour levels: medium, expert"]),
+        ("dataset", "exp-m", ["t_imb", "policies: expert"]),
+        ("matrix", "quick", ["cells: 480", "learners: bc, bc50"]),
+        ("protocol", "quick[updates=5]", ["updates: 5", "publishable: False"]),
+    ],
+)
+def test_show_tells_what_a_thing_is(bench: Bench, kind: str, name: str, expected: list[str]) -> None:
+    code, out, _ = bench("show", kind, name)
+    assert code == ExitCode.OK
+    for text in expected:
+        assert text in out
+    _, document, _ = bench("show", kind, name, "--json")
+    assert json.loads(document)
+
+
+def test_explain_tells_hits_and_which_part_of_a_key_changed(bench: Bench) -> None:
+    cell = "smoke/mpe/spread/random/rad-s/bc/seed-0"
+    _, out, _ = bench("explain", cell)
+    assert out.count("miss") == 4
+    assert "nothing of this stage is stored" in out
+    assert "record: none" in out
+    bench("run", *SMOKE)
+    _, out, _ = bench("explain", cell)
+    assert out.count(": hit") == 4
+    assert "record: ok, of these keys" in out
+    _, out, _ = bench("explain", "smoke/mpe/spread/random/rad-s[low=0.5]/bc/seed-0")
+    assert "dataset: hit" in out
+    assert "config.low: 0.5 now, 0.8 stored" in out
+
+
+def test_queries_answer_as_text_json_and_csv(bench: Bench, tmp_path: Path) -> None:
+    bench("run", *SMOKE)
+    sql = (
+        "select augmenter, count(*) as n, avg(normalised) as score from runs where status = 'ok' group by 1 order by 1"
+    )
+    code, out, _ = bench("results", "query", sql, "--json")
+    assert code == ExitCode.OK
+    rows = json.loads(out)
+    assert [(row["augmenter"], row["n"]) for row in rows] == [("original", 2), ("rad-s", 2)]
+    _, out, _ = bench("results", "query", sql, "--csv")
+    assert [row["n"] for row in csv.DictReader(io.StringIO(out))] == ["2", "2"]
+    _, out, _ = bench("results", "query", "select record->>'$.cell.seed' as s from runs limit 1")
+    assert out.splitlines() == ["s", "0"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy runs to '{folder}/stolen.csv'",
+        "select * from read_text('/etc/hostname')",
+        "attach '{folder}/x.db'",
+        "set enable_external_access=true",
+        "install httpfs",
+    ],
+)
+def test_queries_reach_nothing_but_the_records(bench: Bench, tmp_path: Path, sql: str) -> None:
+    code, _, err = bench("results", "query", sql.format(folder=tmp_path))
+    assert code == ExitCode.USAGE
+    assert "The query failed" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_results_folder_is_an_empty_table(bench: Bench) -> None:
+    code, out, _ = bench("results", "query", "select count(*) as n from runs")
+    assert (code, out.split()) == (ExitCode.OK, ["n", "0"])
+
+
+def test_doctor_says_what_is_there_and_fails_where_a_run_would(bench: Bench, tmp_path: Path) -> None:
+    code, out, _ = bench("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(out)}
+    assert code == ExitCode.OK
+    assert {"python", "torch", "cuda", "jax", "SC2PATH", "chromium", "disk", "mpe/spread"} <= set(findings)
+    assert findings["AUGMARL_RESULTS"]["level"] == "ok"
+    (tmp_path / "blocked").write_text("a file")
+    code, out, _ = bench("doctor", "--results", str(tmp_path / "blocked" / "inside"))
+    assert code == ExitCode.INTERNAL
+    assert "problem" in out
+
+
+def test_the_cache_is_measured_and_pruned(bench: Bench, tmp_path: Path) -> None:
+    bench("run", *SMOKE)
+    _, out, _ = bench("cache", "size", "--json")
+    assert json.loads(out)["policy"]["artefacts"] == 4
+    code, out, _ = bench("cache", "prune", "--stage", "policy")
+    assert (code, "Removed 4 artefacts" in out) == (ExitCode.OK, True)
+    assert list(ArtefactStore(tmp_path / "home").stored("policy")) == []
+    code, _, _ = bench("run", *SMOKE, "--force")  # evaluations are still there
+    assert code == ExitCode.OK
+
+
+# -- environment ----------------------------------------------------------------------------------------------------
+
+
+def test_flags_have_environment_variables(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AUGMARL_MATRIX", "smoke")
+    monkeypatch.setenv("AUGMARL_ONLY", "augmenter=rad-s seed=0")
+    monkeypatch.setenv("AUGMARL_JSON", "1")
+    monkeypatch.setenv("AUGMARL_RESULTS", str(tmp_path / "elsewhere"))
+    code, out, _ = bench("plan")
+    assert (code, json.loads(out)["summary"]["run"]) == (ExitCode.OK, 1)
+    monkeypatch.setenv("AUGMARL_EXECUTOR", "inline")
+    bench("run", "--only", "augmenter=original")
+    assert len(list((tmp_path / "elsewhere").rglob("seed-*.json"))) == 2
+
+
+def leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, by how it is called."""
+    children = getattr(command, "commands", {})
+    for name, child in children.items():
+        yield from leaves(child, (*path, name))
+    if not children:
+        yield path, command
+
+
+LEAVES = [leaf for name in COMMANDS for leaf in leaves(COMMANDS[name].load(name), (name,))]
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES, ids=[" ".join(path) for path, _ in LEAVES])
+def test_every_command_has_help_and_a_variable_for_every_flag(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...], command: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    code, out, _ = bench(*path, "--help")
+    assert code == ExitCode.OK
+    assert command.help
+    flags = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+    assert out.count("env var: AUGMARL_") == len(flags)
+
+
+def test_the_version_is_printed(bench: Bench) -> None:
+    code, out, _ = bench("--version")
+    assert (code, out.split()[0]) == (ExitCode.OK, "augmarl")
+
+
+def test_the_help_lists_every_command(bench: Bench) -> None:
+    code, out, _ = bench("--help")
+    assert code == ExitCode.OK
+    for name in COMMANDS:
+        assert name in out
+
+
+def test_records_name_no_folder_of_this_machine(bench: Bench, tmp_path: Path) -> None:
+    bench("run", *SMOKE)
+    for path in (tmp_path / "results").rglob("seed-*.json"):
+        assert RunRecord.model_validate_json(path.read_bytes()).status == "ok"
+        assert str(tmp_path) not in path.read_text()
+        assert str(Path.home()) + "/" not in path.read_text()

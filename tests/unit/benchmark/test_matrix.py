@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.cells import CellGroup, glob_matches, parse_cell
+from benchmark.matrix import Matrix, load_matrix, matrix_names, select
+from tasks.common.errors import MatrixError, NothingSelectedError, UnknownNameError, UsageError
+
+GOOD = """\
+summary: a test
+protocol: smoke
+tasks: [mpe/spread-3, "mpe/tag[variant=mpe2]"]
+datasets:
+  - random
+  - exp-m[t_imb=8]
+augmenters: [original, "rad-s[low=0.5]"]
+learners: [bc]
+replicates: 2
+exclude:
+  - {task: "mpe/tag*", augmenter: rad-s*, reason: too slow}
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def load(folder: Path, text: str) -> Matrix:
+    return load_matrix(write(folder, text))
+
+
+def test_a_matrix_expands_to_canonical_groups(tmp_path: Path) -> None:
+    matrix = load(tmp_path, GOOD)
+    groups = matrix.groups()
+    assert matrix.tasks == ("mpe/spread", "mpe/tag[variant=mpe2]")
+    assert len(groups) == 2 * 2 * 2
+    assert groups[0].cell(1).name == "smoke/mpe/spread/random/original/bc/seed-1"
+    excluded = [(group.task, group.augmenter) for group in groups if matrix.exclusion_of(group) == "too slow"]
+    assert excluded == [("mpe/tag[variant=mpe2]", "rad-s[low=0.5]")] * 2
+
+
+def test_replicates_may_name_their_seeds(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD.replace("replicates: 2", "replicates: [3, 5]")).seeds == (3, 5)
+
+
+def test_a_mix_becomes_part_of_the_protocol(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD + "mix: upsample-5\n").protocol == "smoke[mix=upsample-5]"
+
+
+@pytest.mark.parametrize("name", matrix_names())
+def test_shipped_matrices_are_valid(name: str) -> None:
+    matrix = load_matrix(name)
+    assert matrix.summary
+    assert matrix.groups()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("protocol: smoke", "protocol: [smoke", 3, "not YAML"),
+        ("protocol: smoke", "protocol: smoke\n  tasks: x", 3, "not YAML"),
+        ("protocol: smoke", "protcol: smoke", 2, "unknown key 'protcol'. Did you mean 'protocol'"),
+        ("protocol: smoke\n", "", 1, "'protocol' is missing"),
+        ("protocol: smoke", "protocol: smokey", 2, "Did you mean 'smoke'"),
+        ("  - random", "  - rnadom", 5, "Did you mean 'random'"),
+        ("  - exp-m[t_imb=8]", "  - exp-m[t_imb]", 6, "not a parameter"),
+        ("learners: [bc]", "learners: [bcc]", 8, "Did you mean 'bc'"),
+        ("learners: [bc]", "learners: []", 8, "at least 1 item"),
+        ("learners: [bc]", "learners: bc", 8, "valid list"),
+        ("learners: [bc]", "learners: [bc, bc]", 8, "listed twice"),
+        ("learners: [bc]", "learners: [bc]\nlearners: [bc50]", 9, "given twice"),
+        ("replicates: 2", "replicates: 0", 9, "replicates"),
+        ("replicates: 2", "replicates: two", 9, "replicates"),
+        ("replicates: 2", "replicates: [1, 1]", 9, "listed twice"),
+        ("reason: too slow", "reson: too slow", 11, "Did you mean 'reason'"),
+        ("replicates: 2", "replicates: 2\nmix: shaken", 10, "no mix"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(MatrixError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    assert f"mine.yaml, line {line}:" in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text\n"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(MatrixError, match="mapping"):
+        load(tmp_path, text)
+
+
+def test_a_file_that_cannot_be_read_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00bad")
+    with pytest.raises(MatrixError, match=r"mine\.yaml"):
+        load_matrix(str(tmp_path / "mine.yaml"))
+    with pytest.raises(UsageError, match="no matrix file"):
+        load_matrix(str(tmp_path / "absent.yaml"))
+    with pytest.raises(UnknownNameError, match="'quick'"):
+        load_matrix("qick")
+
+
+def test_another_protocol_replaces_the_matrix_s(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD).with_protocol("quick[updates=5]").groups()[0].protocol == "quick[updates=5]"
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> list[CellGroup]:
+    return load(tmp_path, GOOD).groups()
+
+
+def test_patterns_of_one_axis_are_alternatives_and_axes_are_joined(groups: list[CellGroup]) -> None:
+    chosen = select(groups, ["task=mpe/t*", "augmenter=original", "augmenter=rad-s[[]*", "seed=1"])
+    assert {group.augmenter for group in chosen} == {"original"}
+    chosen = select(
+        groups, ["task=mpe/t*", "augmenter=original", "augmenter=rad-s*", "dataset=exp-m[t_imb=8]", "seed=1"]
+    )
+    assert [(g.task, g.dataset, g.augmenter, g.seeds) for g in chosen] == [
+        ("mpe/tag[variant=mpe2]", "exp-m[t_imb=8]", "original", (1,)),
+        ("mpe/tag[variant=mpe2]", "exp-m[t_imb=8]", "rad-s[low=0.5]", (1,)),
+    ]
+    assert select(groups, []) == groups
+
+
+def test_selecting_nothing_says_what_there_is(groups: list[CellGroup]) -> None:
+    with pytest.raises(NothingSelectedError, match=r"learner: bc"):
+        select(groups, ["learner=td3"])
+    with pytest.raises(NothingSelectedError, match="seed: 0, 1"):
+        select(groups, ["seed=7"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error"), [("bc", UsageError), ("learner=", UsageError), ("lerner=bc", UnknownNameError)]
+)
+def test_patterns_of_another_form_are_refused(groups: list[CellGroup], pattern: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"axis"):
+        select(groups, [pattern])
+
+
+def test_brackets_in_globs_stand_for_themselves() -> None:
+    assert glob_matches("rad-s[low=*]", "rad-s[low=0.5]")
+    assert not glob_matches("rad-[sm]", "rad-s")
+
+
+def test_cell_names_are_read_back() -> None:
+    name = "quick[mix=replace]/mpe/tag[variant=mpe2]/exp-m[t_imb=8]/rad-s[low=0.5]/bc/seed-3"
+    assert parse_cell(name).name == name
+    assert parse_cell("smoke/mpe/spread-3/random/original/bc/seed-0").task == "mpe/spread"
+
+
+@pytest.mark.parametrize("text", ["", "quick", "quick/mpe/spread/exp/rad-s/bc", "quick/mpe/spread/exp/rad-s/bc/0"])
+def test_what_is_no_cell_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no cell"):
+        parse_cell(text)
+
+
+def test_unknown_names_in_a_cell_get_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="'rad-s'"):
+        parse_cell("quick/mpe/spread/exp/rads/bc/seed-0")

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.artefacts import ArtefactStore
+from benchmark.keys import STAGES
+from benchmark.pipeline import run_group
+from benchmark.plans import plan_group
+from benchmark.protocols import Mix
+from benchmark.provenance import Origin
+from benchmark.records import RunRecord
+from benchmark.stages import augmentation, datasets
+from benchmark.stages.context import Context
+from benchmark.stages.policies import mixed
+from methods.base import Run
+from tasks.common.errors import StorageError
+from tasks.datasets.offline import OfflineDataset
+from tests.unit.benchmark.conftest import RunSmoke, smoke_group
+
+
+def comparable(record: RunRecord) -> dict[str, object]:
+    return record.model_dump(exclude={"timings", "provenance"})
+
+
+def count(store: ArtefactStore) -> dict[str, int]:
+    return {stage: sum(1 for _ in store.stored(stage)) for stage in STAGES}
+
+
+def test_a_group_gives_one_full_record_a_replicate(run_smoke: RunSmoke, store: ArtefactStore) -> None:
+    records = run_smoke(augmenter="rad-s", learner="bc")
+    assert [(record.cell.seed, record.status) for record in records] == [(0, "ok"), (1, "ok")]
+    first = records[0]
+    assert first.evaluation is not None
+    assert len(first.evaluation.returns) == first.evaluation.episodes == 8
+    assert first.scores["return"] == pytest.approx(np.mean(first.evaluation.returns))
+    assert first.scores["normalised"] == pytest.approx(
+        float(plan_group(smoke_group()).spec.score_references.normalise(np.float64(first.scores["return"])))  # type: ignore[union-attr,arg-type]
+    )
+    assert [(point.updates, point.episodes) for point in first.evaluation.curve] == [(6, 4), (12, 4)]
+    assert first.dataset_summary["episodes"] == 16
+    assert first.dataset_summary["synthetic_share"] == 0.5
+    assert set(first.timings) == {"dataset", "augmented", "policy", "evaluation"}
+    assert first.timings["policy"].together == 2
+    assert all((timing.peak_memory_bytes or 0) > 0 and not timing.cached for timing in first.timings.values())
+    assert records[0].artefacts.augmented != records[1].artefacts.augmented
+    assert count(store)["policy"] == 2
+
+
+def test_a_second_run_finds_everything_and_gives_the_same_records(run_smoke: RunSmoke) -> None:
+    first, again = run_smoke(), run_smoke()
+    assert [comparable(record) for record in first] == [comparable(record) for record in again]
+    assert all(timing.cached for record in again for timing in record.timings.values())
+    costs = [
+        {stage: timing.wall_seconds for stage, timing in record.timings.items()} for record in (first[0], again[0])
+    ]
+    assert costs[0] == costs[1]  # what making it took when it was made
+
+
+def test_a_second_learner_reuses_data_and_augmentation(run_smoke: RunSmoke, store: ArtefactStore) -> None:
+    run_smoke(learner="bc")
+    before = count(store)
+    (record, _) = run_smoke(learner="bc50")
+    assert record.timings["augmented"].cached
+    assert not record.timings["policy"].cached
+    assert count(store)["augmented"] == before["augmented"] == 2
+
+
+def test_seeds_together_equal_seeds_alone(
+    run_smoke: RunSmoke, store: ArtefactStore, origin: Origin, tmp_path: Path
+) -> None:
+    together = run_smoke(seeds=(0, 1, 2))
+    alone: list[RunRecord] = []
+    run_group(
+        plan_group(smoke_group(seeds=(1,))), Context(store=ArtefactStore(tmp_path / "other")), origin, alone.append
+    )
+    assert together[1].evaluation is not None
+    assert alone[0].evaluation is not None
+    np.testing.assert_allclose(together[1].evaluation.returns, alone[0].evaluation.returns, rtol=1e-3)
+    assert together[1].artefacts == alone[0].artefacts
+
+
+def test_a_damaged_dataset_is_recorded_again_bit_for_bit(run_smoke: RunSmoke, store: ArtefactStore) -> None:
+    first = run_smoke(augmenter="original")
+    (dataset,) = [a for a in store.stored("dataset") if a.digest == first[0].artefacts.dataset]
+    content = (dataset.folder / "data.safetensors").read_bytes()
+    (dataset.folder / "data.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    second = run_smoke(augmenter="original", learner="bc50")
+    assert second[0].status == "ok"
+    assert (dataset.folder / "data.safetensors").read_bytes() == content
+
+
+def test_more_real_data_is_new_for_every_replicate(run_smoke: RunSmoke, store: ArtefactStore) -> None:
+    run_smoke(augmenter="more-real-data", dataset="random[fraction=0.5]")
+    plan = plan_group(smoke_group(augmenter="more-real-data", dataset="random[fraction=0.5]"))
+    dataset = store.find(plan.dataset_key)
+    assert dataset is not None
+    original = datasets.load(dataset, plan.spec)
+    extras = []
+    for seed in (0, 1):
+        key = plan.augmented_key(seed)
+        artefact = store.find(key) if key else None
+        assert artefact is not None
+        extras.append(augmentation.load(artefact, original))
+    firsts = [
+        {episode.tobytes() for episode in data.observations[data.row_starts[:-1]]} for data in (original, *extras)
+    ]
+    assert original.n_episodes == 8
+    assert [len(starts) for starts in firsts[1:]] == [8, 8]  # same volume, no episode twice
+    assert not firsts[0] & firsts[1]
+    assert not firsts[0] & firsts[2]
+    assert not firsts[1] & firsts[2]
+
+
+def test_what_a_method_sees_has_no_privileged_column(run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    method = plan_group(smoke_group()).augmenter.method_class
+    generate = method.generate
+
+    def spy(self: object, data: OfflineDataset, run: Run) -> OfflineDataset:
+        seen.append(data.behaviour is None)
+        return generate(self, data, run)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(method, "generate", spy)
+    run_smoke(seeds=(0,))
+    monkeypatch.setattr(method, "privileged", True)
+    run_smoke(seeds=(1,))
+    assert seen == [True, False]
+
+
+def test_a_trained_augmenter_is_fitted_once_for_its_variants(
+    run_smoke: RunSmoke, store: ArtefactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, fits = plan_group(smoke_group()).augmenter.method_class, []
+    monkeypatch.setattr(method, "trains", True)
+    monkeypatch.setattr(method, "generation_fields", frozenset({"low"}))
+    monkeypatch.setattr(method, "fit", lambda self, data, run: fits.append(run.seeds))
+    monkeypatch.setattr(method, "state", lambda self: {"w": np.array([len(fits)])})
+    loaded: list[int] = []
+    monkeypatch.setattr(method, "load_state", lambda self, arrays, spec: loaded.append(int(arrays["w"][0])))
+    (record, *_) = run_smoke()
+    assert "fit" in record.timings
+    run_smoke(augmenter="rad-s[low=0.5]")
+    assert len(fits) == 2
+    assert loaded == [1, 2]
+    assert count(store)["fit"] == 2
+
+
+@pytest.mark.parametrize(
+    ("axes", "status", "stage", "reason"),
+    [
+        ({"augmenter": "bad-raises"}, "failed", "augmented", "RuntimeError: the plugin fell over"),
+        ({"augmenter": "bad-nan"}, "failed", "augmented", "'observations' are not finite"),
+        ({"augmenter": "bad-shape"}, "failed", "augmented", "observations"),
+        ({"augmenter": "bad-dtype"}, "failed", "augmented", "rewards"),
+        ({"augmenter": "bad-range"}, "failed", "augmented", "'actions' are not in"),
+        ({"augmenter": "bad-type"}, "failed", "augmented", "returned a NoneType"),
+        ({"augmenter": "bad-amount", "protocol": "smoke[amount_ratio=2]"}, "failed", "augmented", "asks for 800"),
+        ({"augmenter": "bad-writes"}, "failed", "augmented", "read-only"),
+        ({"learner": "bad-learner-raises"}, "failed", "policy", "the plugin fell over"),
+        ({"learner": "bad-learner-diverges"}, "diverged", "policy", "not finite"),
+        ({"learner": "bad-learner-nan"}, "diverged", "policy", "not finite"),
+        ({"learner": "bad-learner-shape"}, "failed", "evaluation", "shape"),
+        ({"learner": "bad-learner-range"}, "failed", "evaluation", "not in [-1.0, 1.0]"),
+    ],
+)
+def test_a_method_that_breaks_its_contract_is_a_row_with_its_reason(
+    run_smoke: RunSmoke,
+    store: ArtefactStore,
+    misbehaving: None,
+    axes: dict[str, str],
+    status: str,
+    stage: str,
+    reason: str,
+) -> None:
+    records = run_smoke(**axes)
+    assert [record.status for record in records] == [status, status]
+    failure = records[0].failure
+    assert failure is not None
+    assert failure.stage == stage
+    assert reason in failure.reason
+    assert records[0].scores == {}
+    assert records[0].evaluation is None
+    if stage == "augmented":
+        assert count(store)["augmented"] == 0
+        assert any("Traceback" in line or "Error" in line for line in failure.log_tail)
+
+
+def test_one_replicate_that_fails_leaves_the_others_alone(run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_group(smoke_group())
+    method = plan.augmenter.method_class
+    generate = method.generate
+
+    def sometimes(self: object, data: OfflineDataset, run: Run) -> OfflineDataset:
+        if run.seeds == (plan.augmentation_seed(1),):
+            raise MemoryError("too large")
+        return generate(self, data, run)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(method, "generate", sometimes)
+    records = run_smoke(seeds=(0, 1, 2))
+    assert [record.status for record in records] == ["ok", "oom", "ok"]
+
+
+def test_an_undefined_combination_is_unsupported(run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = plan_group(smoke_group()).learner.method_class
+    monkeypatch.setattr(method, "unsupported", classmethod(lambda cls, spec: "not here"))
+    records = run_smoke()
+    assert [(r.status, r.failure and r.failure.reason) for r in records] == [("unsupported", "bc: not here")] * 2
+
+
+def test_a_deadline_ends_as_a_timeout(store: ArtefactStore, origin: Origin) -> None:
+    records: list[RunRecord] = []
+    run_group(plan_group(smoke_group()), Context(store=store, deadline=0.0), origin, records.append)
+    assert [record.status for record in records] == ["timeout", "timeout"]
+    assert records[0].failure is not None
+    assert records[0].failure.stage == "policy"
+
+
+def test_a_full_disk_ends_the_run_and_is_no_record(
+    store: ArtefactStore, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    records: list[RunRecord] = []
+    with pytest.raises(StorageError, match="No space left"):
+        run_group(plan_group(smoke_group()), Context(store=store), origin, records.append)
+    assert records == []
+    assert list(store.root.rglob("*.safetensors")) == []
+
+
+def test_a_missing_behaviour_policy_is_a_row_with_the_command_that_trains_it(
+    run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tasks.mpe.task.CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("tasks.mpe.task.MPETask.checkpoint", lambda self, level, root=tmp_path: tmp_path / level)
+    records = run_smoke(dataset="exp")
+    assert [record.status for record in records] == ["failed", "failed"]
+    assert records[0].failure is not None
+    assert "bench policy train" in records[0].failure.reason
+
+
+def test_mixes(small: OfflineDataset) -> None:
+    synthetic = small.take([0, 1])
+    assert mixed(small, None, Mix("replace")) == (small, small.n_episodes)
+    assert mixed(small, OfflineDataset.empty(small.spec), Mix("replace")) == (small, small.n_episodes)
+    assert mixed(small, synthetic, Mix("replace")) == (synthetic, 0)
+    union, originals = mixed(small, synthetic, Mix())
+    assert (union.n_episodes, originals) == (small.n_episodes + 2, small.n_episodes)
+    np.testing.assert_array_equal(union.returns()[-2:], small.returns()[:2])
+    assert mixed(small, synthetic, Mix("upsample", 5))[0].n_episodes == small.n_episodes + 10
+
+
+@pytest.fixture
+def small() -> OfflineDataset:
+    from benchmark.checks import sample_dataset
+
+    return sample_dataset("continuous", episodes=4)
+
+
+def test_records_are_json_without_nan(run_smoke: RunSmoke) -> None:
+    for record in run_smoke():
+        json.loads(record.model_dump_json(), parse_constant=lambda name: pytest.fail(name))

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from benchmark.plans import GroupPlan, plan_group
+from tasks.common.errors import UsageError
+from tests.unit.benchmark.conftest import smoke_group  # type: ignore[import-not-found,unused-ignore]
+
+
+def plan(**axes: str) -> GroupPlan:
+    return plan_group(smoke_group(**axes))
+
+
+def digests(made: GroupPlan, seed: int = 0) -> dict[str, str]:
+    return {key.stage: key.digest for key in made.keys(seed)}
+
+
+def changed(first: dict[str, str], second: dict[str, str]) -> set[str]:
+    return {stage for stage in first.keys() | second.keys() if first.get(stage) != second.get(stage)}
+
+
+BASE = digests(plan())
+
+
+def test_learners_share_the_augmented_data_and_seeds_do_not() -> None:
+    assert changed(BASE, digests(plan(learner="bc50"))) == {"policy", "evaluation"}
+    assert changed(BASE, digests(plan(), seed=1)) == {"augmented", "policy", "evaluation"}
+
+
+def test_each_part_changes_its_stage_and_those_after_it() -> None:
+    assert changed(BASE, digests(plan(augmenter="rad-s[low=0.5]"))) == {"augmented", "policy", "evaluation"}
+    assert changed(BASE, digests(plan(protocol="smoke[updates=13]"))) == {"policy", "evaluation"}
+    assert changed(BASE, digests(plan(protocol="smoke[mix=replace]"))) == {"policy", "evaluation"}
+    assert changed(BASE, digests(plan(protocol="smoke[evaluation_episodes=9]"))) == {"evaluation"}
+    assert changed(BASE, digests(plan(protocol="smoke[environment_seed=9]"))) == {"evaluation"}
+    assert changed(BASE, digests(plan(protocol="smoke[dataset_seed=9]"))) == set(BASE)
+    assert changed(BASE, digests(plan(task="mpe/spread[variant=mpe2]"))) == set(BASE)
+
+
+def test_what_cannot_change_a_number_changes_no_key() -> None:
+    assert digests(plan(protocol="smoke[timeout_seconds=5]")) == BASE
+    assert digests(plan(augmenter="rad-s[low=0.8]")) == BASE  # the default, written out
+
+
+def test_a_new_version_is_another_artefact(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan()
+    monkeypatch.setattr(made.augmenter.method_class, "version", made.augmenter.version + 1)
+    assert changed(BASE, digests(plan())) == {"augmented", "policy", "evaluation"}
+
+
+def test_the_control_that_adds_nothing_has_no_augmented_data_and_no_mix() -> None:
+    original = plan(augmenter="original")
+    assert set(digests(original)) == {"dataset", "policy", "evaluation"}
+    assert digests(plan(augmenter="original", protocol="smoke[mix=replace]")) == digests(original)
+    assert original.artefacts(0).augmented is None
+
+
+def test_seeds_are_paired_across_augmenters_and_apart_from_each_other() -> None:
+    rad, noise = plan(), plan(augmenter="noise")
+    assert rad.learner_seed(0) == noise.learner_seed(0)
+    assert rad.learner_seed(0) != rad.learner_seed(1)
+    assert rad.augmentation_seed(0) != rad.learner_seed(0)
+    assert len({rad.extra_seed(0), rad.extra_seed(1), rad.protocol.dataset_seed}) == 3
+    assert plan(learner="bc50").environment_seed == rad.environment_seed == noise.environment_seed
+    assert rad.environment_seed != plan(task="mpe/tag").environment_seed
+
+
+def test_variants_that_differ_in_generation_alone_share_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = plan().augmenter.method_class
+    monkeypatch.setattr(method, "trains", True)
+    monkeypatch.setattr(method, "generation_fields", frozenset({"low"}))
+    first, second = plan(), plan(augmenter="rad-s[low=0.5]")
+    assert first.fit_key(0) is not None
+    assert first.fit_key(0) == second.fit_key(0)
+    assert first.augmented_key(0) != second.augmented_key(0)
+    assert plan(augmenter="rad-s[high=1.5]").fit_key(0) != first.fit_key(0)
+
+
+def test_golden_keys() -> None:
+    # A change here throws away what everybody has cached. If numbers moved, raise the method's or regime's
+    # `version` on purpose; if a part of a key changed its meaning, raise KEY_VERSION. Then update these.
+    assert {stage: digest[:16] for stage, digest in BASE.items()} == GOLDEN
+
+
+GOLDEN = {
+    "dataset": "8845aff3949a7d3a",
+    "augmented": "a6bf8b0a13095dcd",
+    "policy": "63a0c4819612a465",
+    "evaluation": "cc9485229560113b",
+}
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "message"),
+    [
+        ("augmenter", "rad-s[lo=0.5]", "lo"),
+        ("augmenter", "rad-s[low=high]", "low"),
+        ("learner", "bc[memory=lstm]", "memory"),
+        ("dataset", "exp-m[t_imb=-1]", "t_imb"),
+        ("task", "mpe/spread[variant=gym]", "variant"),
+    ],
+)
+def test_wrong_parameters_are_usage_errors(axis: str, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(**{axis: name})
+
+
+def test_records_describe_configs_in_full() -> None:
+    method = plan(augmenter="rad-s[low=0.5]").augmenter.as_recorded()
+    assert (method.name, method.config["low"], method.config["high"]) == ("rad-s[low=0.5]", 0.5, 1.2)
+    assert set(method.config) == {field.name for field in dataclasses.fields(plan().augmenter.method_class.Config)}

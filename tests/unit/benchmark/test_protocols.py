@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmark.protocols import PROTOCOLS, Mix, make_protocol, with_mix
+from tasks.common.errors import UnknownNameError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "mix"), [("union", Mix()), ("replace", Mix("replace")), ("upsample-5", Mix("upsample", 5))]
+)
+def test_mixes_are_read_and_written(text: str, mix: Mix) -> None:
+    assert Mix.parse(text) == mix
+    assert str(mix) == text
+
+
+@pytest.mark.parametrize("text", ["", "unoin", "upsample", "upsample-1", "upsample-x", "union-2"])
+def test_other_mixes_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="upsample-5"):
+        Mix.parse(text)
+
+
+def test_a_variation_is_part_of_the_name_and_not_publishable() -> None:
+    varied = make_protocol("quick[updates=10, amount_ratio=0.5]")
+    assert (varied.name, varied.updates, varied.amount_ratio) == ("quick[amount_ratio=0.5,updates=10]", 10, 0.5)
+    assert not varied.publishable
+    assert make_protocol("quick") is PROTOCOLS["quick"]
+
+
+def test_another_mix_stays_publishable_under_its_own_name() -> None:
+    replaced = with_mix(make_protocol("quick"), Mix("replace"))
+    assert (replaced.name, replaced.publishable) == ("quick[mix=replace]", True)
+    assert make_protocol(replaced.name) == replaced
+    assert with_mix(make_protocol("quick"), Mix()) is PROTOCOLS["quick"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("qiuck", UnknownNameError, "'quick'"),
+        ("quick[update=1]", UnknownNameError, "'updates'"),
+        ("quick[updates=many]", UsageError, "not a number"),
+        ("quick[updates=1.5]", UsageError, "not a whole number"),
+        ("quick[updates=-1]", UsageError, "not a number of 0 or more"),
+        ("quick[publishable=true]", UnknownNameError, "setting"),
+    ],
+)
+def test_wrong_protocols_say_what_was_expected(text: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_protocol(text)
+
+
+def test_episodes_depend_on_the_family() -> None:
+    paper = make_protocol("paper")
+    assert paper.episodes_of_dataset("mpe") == 40_000
+    assert paper.episodes_of_dataset("unheard-of") == 20_000
+    assert make_protocol("paper[dataset_episodes=3]").episodes_of_dataset("mpe") == 3
+
+
+def test_only_smoke_is_not_publishable_and_settings_are_plain_json() -> None:
+    assert [p.name for p in PROTOCOLS.values() if not p.publishable] == ["smoke"]
+    for protocol in PROTOCOLS.values():
+        assert json.loads(json.dumps(protocol.settings())) == protocol.settings()
