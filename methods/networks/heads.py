@@ -23,8 +23,8 @@ def masked_log_softmax(logits: Tensor, available: Tensor) -> Tensor:
 
 
 def greedy_choice(logits: Tensor, available: Tensor) -> Tensor:
-    """The available action (...,) with the largest logit. NaN logits choose some available action."""
-    return mask_unavailable(logits.nan_to_num(), available).argmax(dim=-1)
+    """The available action (...,) with the largest logit; some available action where logits are not finite."""
+    return logits.nan_to_num().masked_fill(~available, -torch.inf).argmax(dim=-1)
 
 
 def bounded(raw: Tensor, action: ActionSpec) -> Tensor:

@@ -59,10 +59,10 @@ def test_losses_are_one_number_a_replica_and_a_nan_stays_in_its_own() -> None:
     assert (loss[0].item(), loss[2].item()) == (5.0, 0.0)  # no valid entry: 0
 
 
-def test_greedy_choice_is_legal_even_for_nan_logits() -> None:
-    available = torch.tensor([[False, True, True], [True, False, False]])
-    logits = torch.tensor([[9.0, 1.0, 2.0], [float("nan")] * 3])
-    assert greedy_choice(logits, available).tolist() == [2, 0]
+def test_greedy_choice_is_legal_even_for_logits_of_a_diverged_policy() -> None:
+    available = torch.tensor([[False, True, True], [False, False, True], [False, True, False]])
+    logits = torch.tensor([[9.0, 1.0, 2.0], [float("nan")] * 3, [0.0, -torch.inf, 0.0]])
+    assert greedy_choice(logits, available).tolist() == [2, 2, 1]
 
 
 def test_bounded_actions_fill_the_box() -> None:
