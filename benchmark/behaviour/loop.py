@@ -1,4 +1,4 @@
-"""The online loop: environments on one side, MATD3 on the other, as a generator of rounds."""
+"""The online loop: environments on one side, a learner on the other, as a generator of rounds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmark.behaviour.replay import EpisodeReplay
-from methods.online.matd3 import MATD3, MATD3Config
+from methods.online.matd3 import Transitions
 from tasks.base import BatchedEnv, FloatArray
 from tasks.spec import ActionSpec
 
@@ -28,6 +29,7 @@ class LoopConfig:
     warm_up_steps: int = 20_000  # specification 7.4, uniform actions
     replay_steps: int = 1_000_000  # specification 7.4
     reward_scale: float = 0.05  # specification 7.4: 0.05 spread, 0.1 tag and world
+    batch_size: int = 256  # specification 7.4; OMAR uses 1024
 
 
 class Arena(Protocol):
@@ -63,6 +65,18 @@ class TaskArena:
         return shown.observations, shown.rewards
 
 
+class OnlineLearner(Protocol):
+    """MATD3 or Imitation."""
+
+    actors: list[Tensor]
+
+    def act(self, observations: Tensor) -> Tensor:
+        """Exploring actions (B, N, A) for observations (B, N, D), one-hot where discrete."""
+
+    def update(self, batch: Transitions) -> None:
+        """One step of learning."""
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """The start of a round of `num_envs` episodes.
@@ -79,10 +93,10 @@ class Round:
     actors: Weights
 
 
-def training_rounds(arena: Arena, config: LoopConfig, learner_config: MATD3Config, seed: int) -> Iterator[Round]:
+def training_rounds(
+    arena: Arena, config: LoopConfig, learner: OnlineLearner, generator: torch.Generator
+) -> Iterator[Round]:
     """Yields the start of each round and trains through it once asked for the next. Never ends by itself."""
-    generator = torch.Generator().manual_seed(seed)
-    learner = MATD3(learner_config, arena.n_agents, arena.obs_dim, arena.action, generator)
     length, size = arena.episode_limit, arena.action.size
     capacity = config.replay_steps // length
     replay = EpisodeReplay(capacity, length, arena.n_agents, arena.obs_dim, size)
@@ -102,7 +116,7 @@ def training_rounds(arena: Arena, config: LoopConfig, learner_config: MATD3Confi
             paid.append(torch.from_numpy(reward) * config.reward_scale)
             if not uniform:
                 for _ in range(config.updates_per_step):
-                    learner.update(replay.sample(learner_config.batch_size, generator))
+                    learner.update(replay.sample(config.batch_size, generator))
         replay.add(torch.from_numpy(np.stack(seen, axis=1)), torch.stack(acted, dim=1), torch.stack(paid, dim=1))
         index += 1
 
@@ -118,7 +132,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def actor_weights(learner: MATD3) -> Weights:
+def actor_weights(learner: OnlineLearner) -> Weights:
     """The actors as the arrays of a policy file: w_k (N, in, out), b_k (N, out)."""
     weights: Weights = {}
     for layer in range(len(learner.actors) // 2):

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmark.behaviour.evaluation import EVALUATION_SEED
 from benchmark.behaviour.loop import LoopConfig, Weights, one_thread, training_rounds
 from benchmark.behaviour.train import Progress, library_versions
-from methods.online.matd3 import MATD3Config
+from methods.online.matd3 import MATD3, MATD3Config
 from tasks.base import FloatArray
 from tasks.common.errors import AugMARLError, UsageError
 from tasks.common.seeding import derive_seed, make_generator
@@ -90,7 +91,9 @@ def train_prey(
     arena = JointArena(engine, config.num_envs, derive_seed("train", stage))
     started = time.perf_counter()
     with one_thread():
-        for start in training_rounds(arena, config, MATD3Config(), stage):
+        generator = torch.Generator().manual_seed(stage)
+        learner = MATD3(MATD3Config(), arena.n_agents, arena.obs_dim, arena.action, generator)
+        for start in training_rounds(arena, config, learner, generator):
             if start.env_steps > MAX_STEPS:
                 break
             if start.env_steps < MIN_STEPS:

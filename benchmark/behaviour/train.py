@@ -11,11 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmark.behaviour.evaluation import EVALUATION_SEED, RandomPolicy, evaluate, summary
-from benchmark.behaviour.loop import LoopConfig, TaskArena, Weights, one_thread, training_rounds
-from methods.online.matd3 import MATD3Config
+from benchmark.behaviour.loop import LoopConfig, OnlineLearner, TaskArena, Weights, one_thread, training_rounds
+from benchmark.behaviour.teacher import AssignmentTeacher
+from methods.online.imitation import Imitation, ImitationConfig
+from methods.online.matd3 import MATD3, MATD3Config
 from tasks.common.errors import UsageError
 from tasks.common.seeding import derive_seed
 from tasks.common.selector import Selector
@@ -71,6 +74,31 @@ def loop_config(task: MPETask) -> LoopConfig:
     return LoopConfig(reward_scale=0.05 if task.parameters.variant == "omar" else 1.0)
 
 
+def algorithm_of(task: MPETask) -> str:
+    """MATD3, Gumbel-softmax where actions are discrete; imitation of a scripted teacher for omar's larger squares.
+
+    On the square of half-width 2 with four agents MATD3 had reached 30 % of the teacher's return after 480,000 steps;
+    imitation reached 48 % after 160,000, in a seventh of the time.
+    """
+    if task.rule == "argmax":
+        return "matd3-gumbel"
+    large = task.parameters.variant == "omar" and task.scenario.family == "spread" and task.spec.n_agents > 3
+    return "imitation" if large else "matd3"
+
+
+def make_learner(task: MPETask, arena: TaskArena, generator: torch.Generator) -> OnlineLearner:
+    """The untrained learner of a task."""
+    config = _learner_config(task)
+    if isinstance(config, MATD3Config):
+        return MATD3(config, arena.n_agents, arena.obs_dim, arena.action, generator)
+    teacher = AssignmentTeacher(arena.n_agents)
+    return Imitation(config, arena.n_agents, arena.obs_dim, arena.action.size, teacher, generator)
+
+
+def _learner_config(task: MPETask) -> MATD3Config | ImitationConfig:
+    return ImitationConfig() if algorithm_of(task) == "imitation" else MATD3Config()
+
+
 def train_behaviour(
     task_selector: str,
     seed: int,
@@ -80,7 +108,7 @@ def train_behaviour(
     out: Path = CHECKPOINTS,
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, float]:
-    """Trains MATD3 on a task and writes `expert`, `medium` and, for continuous actions, `history` under `out`.
+    """Trains a policy on a task and writes `expert`, `medium` and, for continuous actions, `history` under `out`.
 
     The expert is the best rung of the ladder, the medium the rung nearest to s = ½ before it, where s is the
     normalised score between random and expert. Both are chosen among candidates evaluated again with one set of
@@ -140,9 +168,11 @@ def _train(
 ) -> TrainingRun:
     config = loop_config(task)
     stage = derive_seed("behaviour", task.spec.id, seed)
-    arena = TaskArena(task.make_env(config.num_envs, derive_seed("train", stage)))
+    env = task.make_env(config.num_envs, derive_seed("train", stage))
+    arena, generator = TaskArena(env), torch.Generator().manual_seed(stage)
+    learner = make_learner(task, arena, generator)
     run, started = TrainingRun(), time.perf_counter()
-    for start in training_rounds(arena, config, MATD3Config(), stage):
+    for start in training_rounds(arena, config, learner, generator):
         run.env_steps, run.wall_seconds = start.env_steps, time.perf_counter() - started
         finished = start.env_steps >= steps if steps is not None else run.wall_seconds >= (seconds or 0.0)
         if start.index % EVALUATE_EVERY == 0 or finished:
@@ -186,7 +216,7 @@ def _card(task: MPETask, seed: int, command: str, run: TrainingRun) -> dict[str,
         "engine": task.spec.engine,
         "engine_version": task.spec.engine_version,
         "variant": task.spec.variant,
-        "algorithm": "matd3" if task.rule == "tanh" else "matd3-gumbel",
+        "algorithm": algorithm_of(task),
         "action_rule": task.rule,
         "seed": seed,
         "run": {
@@ -194,7 +224,7 @@ def _card(task: MPETask, seed: int, command: str, run: TrainingRun) -> dict[str,
             "wall_seconds": round(run.wall_seconds, 1),
             "learning_curve": [[rung.env_steps, round(rung.mean_return, 2)] for rung in run.ladder[::5]],
         },
-        "config": {**asdict(loop_config(task)), **asdict(MATD3Config())},
+        "config": {**asdict(loop_config(task)), **asdict(_learner_config(task))},
         "versions": library_versions(),
         "evaluation_seed": EVALUATION_SEED,
         "command": command,

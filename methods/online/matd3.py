@@ -23,7 +23,6 @@ class MATD3Config:
 
     hidden: int = 64  # OMAR, two hidden layers
     learning_rate: float = 1e-3  # specification 7.4; OMAR uses 1e-2
-    batch_size: int = 256  # specification 7.4; OMAR uses 1024
     discount: float = 0.95  # OMAR
     polyak: float = 0.01  # OMAR
     exploration_noise: float = 0.1  # TD3 (Fujimoto et al. 2018), OMAR's `gaussian_noise_std`

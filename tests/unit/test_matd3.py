@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from methods.online.imitation import Imitation, ImitationConfig
 from methods.online.matd3 import (
     MATD3,
     MATD3Config,
@@ -183,7 +184,7 @@ def test_exploration_stays_legal() -> None:
 @pytest.mark.parametrize("action", [CONTINUOUS, DISCRETE], ids=lambda action: action.kind)
 def test_learns_a_one_step_problem(action: ActionSpec) -> None:
     """Agent i is paid for action 0 where its observation is positive, else for the opposite (or action 1)."""
-    config, g = MATD3Config(hidden=32, batch_size=128, learning_rate=3e-3), generator(6)
+    config, g = MATD3Config(hidden=32, learning_rate=3e-3), generator(6)
     learner = MATD3(config, 2, 1, action, g)
 
     def reward(observation: Tensor, chosen: Tensor) -> Tensor:
@@ -206,3 +207,23 @@ def test_learns_a_one_step_problem(action: ActionSpec) -> None:
     mean = float(reward(observation, greedy).mean())
     assert mean > 0.8
     assert not math.isnan(mean)
+
+
+def test_imitation_learns_its_teacher() -> None:
+    """Agents that shall answer what they see with (x, -x) learn it from states alone."""
+    g = generator(8)
+    learner = Imitation(ImitationConfig(learning_rate=3e-3), 2, 1, 2, lambda seen: teacher(seen), g)
+
+    def teacher(seen: Tensor) -> Tensor:
+        return torch.cat([seen, -seen], dim=-1).clamp(-1.0, 1.0)
+
+    for _ in range(300):
+        seen = torch.randn(128, 2, 1, generator=g)
+        unused = torch.zeros(128, 2)
+        learner.update(Transitions(seen, torch.zeros(128, 2, 2), unused, seen, unused[:, 0].bool()))
+    seen = torch.linspace(-2, 2, 50).view(50, 1, 1).expand(50, 2, 1)
+    out = forward(learner.actors, seen.transpose(0, 1)).tanh().transpose(0, 1)
+    assert (out - teacher(seen)).abs().max() < 0.15
+    acted = learner.act(seen)
+    assert acted.abs().max() <= 1.0
+    assert 0.05 < (acted - out.detach()).std() < 0.15
