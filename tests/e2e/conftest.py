@@ -1,0 +1,42 @@
+"""`bench` as users start it: a process of its own, with workers, in folders of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MISBEHAVING = Path(__file__).parents[1] / "plugins" / "misbehaving"
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "AUGMARL_HOME": str(tmp_path / "home"),
+        "AUGMARL_RESULTS": str(tmp_path / "results"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(MISBEHAVING), str(Path(__file__).parent / "plugin")]),
+    }
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Start:
+    """Starts `bench` with these arguments."""
+
+    def bench(*arguments: str, **more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "benchmark", *arguments],
+            env={**environment, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return bench

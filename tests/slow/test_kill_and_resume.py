@@ -1,0 +1,103 @@
+"""SIGKILL at random moments, twenty times: no record is lost, half-written or there twice."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+KILLS = 20
+MATRIX = """\
+protocol: smoke
+tasks: [mpe/spread]
+datasets: [random, "random[fraction=0.5]"]
+augmenters: [original, duplicate, rad-s, more-real-data]
+learners: [bc, bc50]
+replicates: 2
+"""
+TOLERANCE = 1e-3  # a replicate that was alone after a kill trains in another batch shape
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_gives_the_records_of_an_undisturbed_one(tmp_path: Path) -> None:
+    matrix = tmp_path / "mine.yaml"
+    matrix.write_text(MATRIX)
+    assert start(matrix, tmp_path / "undisturbed").wait(timeout=120) == 0
+    expected = records(tmp_path / "undisturbed")
+    assert len(expected) == 2 * 4 * 2 * 2
+
+    # The executor `inline` does all work in the one process that is killed, so a kill can hit any stage.
+    moments, kills, rounds = np.random.default_rng(0), 0, 0
+    while kills < KILLS:
+        folder = tmp_path / f"round-{rounds}"
+        process = start(matrix, folder)
+        if killed(process, folder, moments.uniform(0.0, 0.25)):
+            kills += 1
+            records(folder)  # whatever is there is whole
+        else:
+            assert process.returncode == 0
+            compare(records(folder), expected)
+            rounds += 1
+    assert start(matrix, folder).wait(timeout=120) == 0
+    compare(records(folder), expected)
+
+
+def start(matrix: Path, folder: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "AUGMARL_HOME": str(folder / "home"),
+        "AUGMARL_RESULTS": str(folder / "results"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "benchmark", "run", "--matrix", str(matrix), "--executor", "inline"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def killed(process: subprocess.Popen[bytes], folder: Path, after: float) -> bool:
+    """Kills the process so long after it first wrote something; False if it was done before."""
+    before = writes(folder)
+    while process.poll() is None and writes(folder) == before:
+        time.sleep(0.005)
+    deadline = time.monotonic() + after
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    return process.wait(timeout=10) < 0
+
+
+def writes(folder: Path) -> int:
+    return sum(1 for _ in folder.rglob("*"))
+
+
+def records(folder: Path) -> dict[str, Any]:
+    """All records by their path, without what may differ from run to run."""
+    found = {}
+    for path in sorted((folder / "results").rglob("seed-*.json")):
+        document = json.loads(path.read_bytes())
+        del document["provenance"], document["timings"]
+        found[str(path.relative_to(folder))] = document
+    return found
+
+
+def compare(found: Any, expected: Any, where: str = "records") -> None:
+    """Equal, up to float error in numbers."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            compare(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+            compare(one, other, f"{where}[{i}]")
+    elif isinstance(expected, float):
+        assert math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE), (where, found, expected)
+    else:
+        assert found == expected, where
