@@ -14,9 +14,9 @@ from torch import Tensor
 from methods.base import Arrays, Learner, Run, UnsupportedError, require
 from methods.data.batches import EpisodeBatch, TransitionBatch, episode_batches, transition_batches
 from methods.data.statistics import mean_and_std
-from methods.learners.policy import AgentPolicy
 from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import bounded
+from methods.networks.policy import AgentPolicy
 from methods.networks.stacked import clip_each_replica
 from methods.objectives.cloning import negative_log_likelihood, squared_error
 from tasks.common.errors import UsageError

@@ -9,7 +9,7 @@ import torch
 from benchmark.checks import sample_dataset
 from methods.base import Budget, LearnedPolicy, Run, UnsupportedError
 from methods.learners.bc import BC, CONTINUOUS, DISCRETE, BCConfig, best_episodes
-from methods.learners.policy import AgentPolicy
+from methods.networks.policy import AgentPolicy
 from methods.synthesis.emit import as_transitions
 from tasks.common.errors import MethodError, UsageError
 from tasks.datasets.offline import OfflineDataset, concatenate
