@@ -126,7 +126,7 @@ def test_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
         stack_history([{"w0": np.ones(1)}], [1])
 
 
-@pytest.mark.parametrize("text", ["mpe/spread", "mpe/tag[actions=discrete,prey=scripted]"])
+@pytest.mark.parametrize("text", ["mpe/spread-4", "mpe/tag[prey=scripted]", "mpe/tag[actions=discrete,prey=scripted]"])
 def test_a_short_training_writes_a_whole_ladder(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"CARD_EPISODES": 20, "LADDER_EPISODES": 20, "CANDIDATES": 2, "EVALUATE_EVERY": 4}.items():
         monkeypatch.setattr(training, name, value)

@@ -78,4 +78,6 @@ def test_a_new_prey_is_a_new_engine_version() -> None:
 PREY = {
     "mpe/tag": "e0aba53bc429",
     "mpe/world": "293c0b8a40a4",
+    "mpe/tag[variant=mpe2]": "0015e5353ff6",
+    "mpe/world[variant=mpe2]": "f7c5c4f97ebe",
 }

@@ -69,7 +69,7 @@ def test_features_are_named_in_the_order_of_the_sources() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("mpe/spread[varian=mpe2]", "Did you mean 'variant'.*variant=omar|mpe2"),
+        ("mpe/spread[variants=mpe2]", "Did you mean 'variant'.*variant=omar|mpe2"),
         ("mpe/spread[variant=mpe3]", "variant=mpe3 is not possible. Did you mean 'mpe2'.*variant=omar|mpe2"),
         ("mpe/spread[prey=scripted]", "no parameter 'prey'"),
         ("mpe/tag[prey=fast]", "Choose prey=pretrained|scripted"),
