@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,3 +107,17 @@ def test_workers_die_with_a_driver_that_is_killed(start: Start, tmp_path: Path) 
     process.kill()
     finish(process)
     wait_for(lambda: gone(int(pid_file.read_text())), seconds=10)
+
+
+def test_a_full_disk_ends_the_run_with_one_message_and_nothing_half_written(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    # No file may pass 24 KiB: the dataset of 16 episodes does, its card does not.
+    command = f"ulimit -f 24; exec {sys.executable} -m benchmark run --matrix smoke --jobs 1"
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("Error:") == 1
+    assert "File too large" in done.stderr
+    assert "resumes" in done.stderr
+    assert [path for path in (tmp_path / "home" / "artefacts").rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "results").exists()

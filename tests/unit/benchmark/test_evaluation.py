@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmark import evaluation
+from benchmark.checks import sample_spec
 from benchmark.evaluation import evaluate
 from methods.base import Arrays, LearnedPolicy
-from tasks.base import Task
+from tasks.base import BatchedEnv, Step, Task
 from tasks.common.errors import MethodError
 from tasks.registry import make_task
 
@@ -81,6 +83,49 @@ def test_a_policy_that_acts_with_nan_has_diverged_and_the_others_have_not(task: 
     assert outcome.diverged.tolist() == [False, True]
     healthy = evaluate(Steering([0.3]), task, EPISODES, SEED, "steering")
     np.testing.assert_allclose(outcome.returns[0], healthy.returns[0], rtol=1e-6)
+
+
+class Counting(BatchedEnv):
+    """Episode i pays 1 a step and ends after i + 1 of them, won if i is odd; what follows an end means nothing."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.spec, self.num_envs, self.t = SHORT, num_envs, 0
+
+    def reset(self, episode_ids: Sequence[int]) -> Step:
+        self.ids, self.t = np.asarray(episode_ids), 0
+        return self.shown(0.0)
+
+    def step(self, actions: Any) -> Step:
+        self.t += 1
+        return self.shown(1.0)
+
+    def shown(self, reward: float) -> Step:
+        shape = (self.num_envs, self.spec.n_agents)
+        return Step(
+            observations=np.zeros((*shape, self.spec.obs_dim), dtype=np.float32),
+            rewards=np.full(shape, reward / self.spec.n_agents, dtype=np.float32),
+            terminals=self.t > self.ids,  # and again at every later step
+            truncations=np.zeros(self.num_envs, dtype=np.bool_),
+            won=(self.ids % 2 == 1) ^ (self.t > self.ids + 1),
+        )
+
+
+SHORT = dataclasses.replace(sample_spec("continuous"), has_win=True, has_deaths=False, state_dim=None)
+
+
+class CountingTask:
+    spec = SHORT
+
+    def make_env(self, num_envs: int, seed: int) -> BatchedEnv:
+        return Counting(num_envs)
+
+
+def test_nothing_counts_after_an_episode_has_ended() -> None:
+    episodes = SHORT.episode_limit
+    outcome = evaluate(Steering([0.1, 0.2]), CountingTask(), episodes, SEED, "steering")  # type: ignore[arg-type]
+    np.testing.assert_allclose(outcome.returns, [np.arange(1, episodes + 1)] * 2)
+    assert outcome.won is not None
+    np.testing.assert_array_equal(outcome.won, [np.arange(episodes) % 2 == 1] * 2)
 
 
 def test_actions_out_of_range_name_the_learner(task: Task) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,8 @@ from benchmark.provenance import Origin
 from benchmark.records import RunRecord
 from benchmark.stages import augmentation, datasets
 from benchmark.stages.context import Context
-from benchmark.stages.policies import mixed
-from methods.base import Run
+from benchmark.stages.policies import load_states, mixed
+from methods.base import LearnedPolicy, Run
 from tasks.common.errors import StorageError
 from tasks.datasets.offline import OfflineDataset
 from tests.unit.benchmark.conftest import RunSmoke, smoke_group
@@ -202,6 +204,30 @@ def test_one_replicate_that_fails_leaves_the_others_alone(run_smoke: RunSmoke, m
     monkeypatch.setattr(method, "generate", sometimes)
     records = run_smoke(seeds=(0, 1, 2))
     assert [record.status for record in records] == ["ok", "oom", "ok"]
+
+
+def test_points_of_the_curve_are_copies_of_weights_that_go_on_changing(
+    run_smoke: RunSmoke, store: ArtefactStore, misbehaving: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_group(smoke_group(learner="bad-learner-diverges"))
+    method = plan.learner.method_class
+
+    def fit(self: Any, data: Sequence[OfflineDataset], run: Run) -> LearnedPolicy:
+        values = np.zeros(len(data), dtype=np.float32)
+        policy = self.policy(values, data[0].spec)  # whose state is a view of `values`
+        for updates in (5, 10):
+            values += 0.1
+            run.snapshot(updates, policy)
+        return policy  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(method, "fit", fit)
+    (record, _) = run_smoke(learner="bad-learner-diverges")
+    assert record.evaluation is not None
+    assert [point.updates for point in record.evaluation.curve] == [5, 10]
+    policy = store.find(plan.policy_key(0))
+    assert policy is not None
+    curve, final = load_states(policy)
+    assert (curve[5]["value"][0], final["value"][0]) == pytest.approx((0.1, 0.2))
 
 
 def test_an_undefined_combination_is_unsupported(run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch) -> None:

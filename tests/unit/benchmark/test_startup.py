@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from benchmark.cli.lazy import COMMANDS
+
 HEAVY = ("torch", "jax", "mujoco", "matplotlib", "pandas", "duckdb", "scipy", "rliable", "safetensors")
 
 PROGRAM = """
@@ -16,6 +18,14 @@ code = main({arguments!r})
 loaded = sorted(set({heavy!r}) & set(sys.modules))
 print(f"code={{int(code)}} loaded={{loaded}}", file=sys.stderr)
 """
+
+
+def test_the_help_imports_no_command() -> None:
+    program = "import sys; from benchmark.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stderr.split())
+    assert "benchmark.cli.root" in loaded
+    assert not loaded & {command.target.partition(":")[0] for command in COMMANDS.values()}
 
 
 @pytest.mark.parametrize(
