@@ -5,19 +5,18 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from tasks.common.errors import UnknownNameError
 
 Comparison = Literal["at least", "at most"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One number, with what it is to be compared with.
+class Measurement(BaseModel):
+    """One number, as it is printed and stored, with what it is to be compared with.
 
     Attributes:
         name: of the quantity, e.g. `engine/mpe/spread/speed-up`.
@@ -27,6 +26,8 @@ class Measurement:
         target, comparison: what the project asks for, or None where a number only informs.
         detail: what exactly was run.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     value: float

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,22 +16,6 @@ from tasks.common.files import write_bytes
 SCHEMA_VERSION = 1
 
 
-class MeasurementEntry(BaseModel):
-    """One measurement, as stored; see `benchmark.timing.measurements.Measurement`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    name: str
-    value: float
-    unit: str
-    low: float
-    high: float
-    repetitions: int
-    detail: str
-    target: float | None
-    comparison: str
-
-
 class TimingRecord(BaseModel):
     """All measurements of one call."""
 
@@ -40,15 +23,12 @@ class TimingRecord(BaseModel):
 
     schema_version: int = SCHEMA_VERSION
     provenance: Provenance
-    measurements: list[MeasurementEntry]
+    measurements: list[Measurement]
 
 
 def make_record(measurements: list[Measurement], device: str) -> TimingRecord:
     """The record of these measurements, taken just now on this machine."""
-    return TimingRecord(
-        provenance=collect_provenance(device),
-        measurements=[MeasurementEntry(**asdict(measurement)) for measurement in measurements],
-    )
+    return TimingRecord(provenance=collect_provenance(device), measurements=measurements)
 
 
 def save(record: TimingRecord, results: Path) -> Path:
