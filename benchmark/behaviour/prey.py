@@ -92,7 +92,8 @@ def train_prey(
     started = time.perf_counter()
     with one_thread():
         generator = torch.Generator().manual_seed(stage)
-        learner = MATD3(MATD3Config(), arena.n_agents, arena.obs_dim, arena.action, generator)
+        initial = make_generator("weights", stage)
+        learner = MATD3(MATD3Config(), arena.n_agents, arena.obs_dim, arena.action, generator, initial)
         for start in training_rounds(arena, config, learner, generator):
             if start.env_steps > MAX_STEPS:
                 break

@@ -20,7 +20,7 @@ from benchmark.behaviour.teacher import AssignmentTeacher
 from methods.online.imitation import Imitation, ImitationConfig
 from methods.online.matd3 import MATD3, MATD3Config
 from tasks.common.errors import UsageError
-from tasks.common.seeding import derive_seed
+from tasks.common.seeding import derive_seed, make_generator
 from tasks.common.selector import Selector
 from tasks.mpe.policies import MLPPolicy, save_policy, stack_history
 from tasks.mpe.task import CHECKPOINTS, MPETask, make_task
@@ -86,13 +86,15 @@ def algorithm_of(task: MPETask) -> str:
     return "imitation" if large else "matd3"
 
 
-def make_learner(task: MPETask, arena: TaskArena, generator: torch.Generator) -> OnlineLearner:
+def make_learner(
+    task: MPETask, arena: TaskArena, generator: torch.Generator, weights: np.random.Generator
+) -> OnlineLearner:
     """The untrained learner of a task."""
     config = _learner_config(task)
     if isinstance(config, MATD3Config):
-        return MATD3(config, arena.n_agents, arena.obs_dim, arena.action, generator)
+        return MATD3(config, arena.n_agents, arena.obs_dim, arena.action, generator, weights)
     teacher = AssignmentTeacher(arena.n_agents)
-    return Imitation(config, arena.n_agents, arena.obs_dim, arena.action.size, teacher, generator)
+    return Imitation(config, arena.n_agents, arena.obs_dim, arena.action.size, teacher, generator, weights)
 
 
 def _learner_config(task: MPETask) -> MATD3Config | ImitationConfig:
@@ -170,7 +172,7 @@ def _train(
     stage = derive_seed("behaviour", task.spec.id, seed)
     env = task.make_env(config.num_envs, derive_seed("train", stage))
     arena, generator = TaskArena(env), torch.Generator().manual_seed(stage)
-    learner = make_learner(task, arena, generator)
+    learner = make_learner(task, arena, generator, make_generator("weights", stage))
     run, started = TrainingRun(), time.perf_counter()
     for start in training_rounds(arena, config, learner, generator):
         run.env_steps, run.wall_seconds = start.env_steps, time.perf_counter() - started

@@ -50,6 +50,24 @@ class _NarrowProduct(torch.autograd.Function):
         return of_x, of_weight
 
 
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """X W + b of G slices: (G, B, in), (G, in, out), (G, 1, out) -> (G, B, out)."""
+    if weight.shape[-1] < _NARROW:
+        y: Tensor = _NarrowProduct.apply(x, weight)  # type: ignore[no-untyped-call]  # as torch has it
+        return y + bias
+    return torch.baddbmm(bias, x, weight)
+
+
+def perceptron(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
+    """G perceptrons given by weights and biases in turn, ReLU between the layers: (G, B, in) -> (G, B, out)."""
+    last = len(parameters) - 2
+    for index in range(0, len(parameters), 2):
+        x = affine(x, parameters[index], parameters[index + 1])
+        if index < last:
+            x = x.relu()
+    return x
+
+
 class StackedLinear(nn.Module):
     """G affine maps with torch.nn.Linear's initial distribution, U(±1/√in) for weights and biases."""
 
@@ -61,10 +79,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(G, B, in) -> (G, B, out)."""
-        if self.weight.shape[-1] < _NARROW:
-            y: Tensor = _NarrowProduct.apply(x, self.weight)  # type: ignore[no-untyped-call]  # as torch has it
-            return y + self.bias
-        return torch.baddbmm(self.bias, x, self.weight)
+        return affine(x, self.weight, self.bias)
 
 
 class StackedMLP(nn.Module):
@@ -77,10 +92,7 @@ class StackedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(G, B, sizes[0]) -> (G, B, sizes[-1])."""
-        for layer in self.layers[:-1]:
-            x = layer(x).relu()
-        last: Tensor = self.layers[-1](x)
-        return last
+        return perceptron(list(self.parameters()), x)
 
 
 class StackedGRU(nn.Module):

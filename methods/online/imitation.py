@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from methods.online.matd3 import Transitions, forward, stacked_mlp
+from methods.networks.stacked import StackedMLP, perceptron
+from methods.online.matd3 import Transitions
 
 Teacher = Callable[[Tensor], Tensor]
 
@@ -37,9 +39,11 @@ class Imitation:
         action_size: int,
         teacher: Teacher,
         generator: torch.Generator,
+        weights: np.random.Generator,
     ) -> None:
         self.config, self._teacher, self._generator = config, teacher, generator
-        self.actors = stacked_mlp(n_agents, (obs_dim, config.hidden, config.hidden, action_size), generator)
+        sizes = (obs_dim, config.hidden, config.hidden, action_size)
+        self.actors: list[Tensor] = list(StackedMLP(sizes, [weights], n_agents).parameters())
         self._optimiser = torch.optim.Adam(self.actors, lr=config.learning_rate, fused=True)
 
     @torch.no_grad()
@@ -58,4 +62,4 @@ class Imitation:
         self._optimiser.step()
 
     def _policy(self, observations: Tensor) -> Tensor:
-        return forward(self.actors, observations.transpose(0, 1)).tanh().transpose(0, 1)
+        return perceptron(self.actors, observations.transpose(0, 1)).tanh().transpose(0, 1)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from methods.networks.stacked import StackedMLP, perceptron
 from tasks.spec import ActionSpec
 
 
@@ -46,27 +47,6 @@ class Transitions:
     rewards: Tensor
     next_observations: Tensor
     terminals: Tensor
-
-
-def stacked_mlp(groups: int, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """Weights (G, in, out) and biases (G, 1, out) in turn, uniform in ± 1 / sqrt(fan-in) of one slice."""
-    parameters = []
-    for fan_in, fan_out in pairwise(sizes):
-        bound = fan_in**-0.5
-        for shape in ((groups, fan_in, fan_out), (groups, 1, fan_out)):
-            values = (2.0 * torch.rand(shape, generator=generator) - 1.0) * bound
-            parameters.append(values.requires_grad_())
-    return parameters
-
-
-def forward(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
-    """The stacked networks' outputs (G, B, out) for inputs (G, B, in), ReLU between the layers."""
-    last = len(parameters) - 2
-    for index in range(0, len(parameters), 2):
-        x = torch.baddbmm(parameters[index + 1], x, parameters[index])
-        if index < last:
-            x = torch.relu(x)
-    return x
 
 
 def td3_target(reward: Tensor, terminal: Tensor, next_q: Tensor, discount: float) -> Tensor:
@@ -111,17 +91,24 @@ def clip_by_agent(gradients: Sequence[Tensor], agents: int, limit: float) -> Non
 class MATD3:
     """The learner's state: actors, critics, their targets and optimisers.
 
-    Critics are ordered twin-major: rows 0..N-1 are the first critics, rows N..2N-1 the second.
+    Critics are ordered twin-major: rows 0..N-1 are the first critics, rows N..2N-1 the second. `generator` serves all
+    noise, `weights` the initial networks.
     """
 
     def __init__(
-        self, config: MATD3Config, n_agents: int, obs_dim: int, action: ActionSpec, generator: torch.Generator
+        self,
+        config: MATD3Config,
+        n_agents: int,
+        obs_dim: int,
+        action: ActionSpec,
+        generator: torch.Generator,
+        weights: np.random.Generator,
     ) -> None:
         self.config, self._n, self._action, self._generator = config, n_agents, action, generator
         joint = n_agents * (obs_dim + action.size)
         h = config.hidden
-        self.actors = stacked_mlp(n_agents, (obs_dim, h, h, action.size), generator)
-        self.critics = stacked_mlp(2 * n_agents, (joint, h, h, 1), generator)
+        self.actors: list[Tensor] = list(StackedMLP((obs_dim, h, h, action.size), [weights], n_agents).parameters())
+        self.critics: list[Tensor] = list(StackedMLP((joint, h, h, 1), [weights], 2 * n_agents).parameters())
         self._target_actors = [parameter.detach().clone() for parameter in self.actors]
         self._target_critics = [parameter.detach().clone() for parameter in self.critics]
         self._actor_optimiser = torch.optim.Adam(self.actors, lr=config.learning_rate, fused=True)
@@ -131,7 +118,7 @@ class MATD3:
     @torch.no_grad()
     def act(self, observations: Tensor) -> Tensor:
         """Exploring actions (B, N, A) for observations (B, N, D): noisy, or one-hot samples where discrete."""
-        raw = forward(self.actors, observations.transpose(0, 1)).transpose(0, 1)
+        raw = perceptron(self.actors, observations.transpose(0, 1)).transpose(0, 1)
         if self._action.discrete:
             return straight_through(raw, self._gumbel(raw), self.config.temperature)
         return (raw.tanh() + self.config.exploration_noise * self._normal(raw)).clamp(-1.0, 1.0)
@@ -149,7 +136,7 @@ class MATD3:
         """Σ over the 2 N critics of the mean squared TD error."""
         config = self.config
         with torch.no_grad():
-            raw = forward(self._target_actors, batch.next_observations.transpose(0, 1))  # (N, B, A)
+            raw = perceptron(self._target_actors, batch.next_observations.transpose(0, 1))  # (N, B, A)
             if self._action.discrete:
                 next_action = straight_through(raw, self._gumbel(raw), config.temperature)
             else:
@@ -162,18 +149,18 @@ class MATD3:
 
     def actor_loss(self, batch: Transitions) -> Tensor:
         """Σ_i −mean Q_i^1(s, a_{−i}, π_i(o_i)) + 1e-3 mean(raw output²); a_{−i} are the recorded actions."""
-        raw = forward(self.actors, batch.observations.transpose(0, 1))  # (N, B, A)
+        raw = perceptron(self.actors, batch.observations.transpose(0, 1))  # (N, B, A)
         own = raw.tanh()
         if self._action.discrete:
             own = straight_through(raw, self._gumbel(raw), self.config.temperature)
         actions = own_action_replaced(batch.actions, own).flatten(2)  # (N, B, N·A)
         observations = batch.observations.flatten(1).expand(self._n, -1, -1)  # (N, B, N·D)
         first = [parameter[: self._n].detach() for parameter in self.critics]
-        q = forward(first, torch.cat([observations, actions], dim=-1))
+        q = perceptron(first, torch.cat([observations, actions], dim=-1))
         return -q.mean(dim=(1, 2)).sum() + self.config.output_penalty * raw.square().mean(dim=(1, 2)).sum()
 
     def _q(self, critics: Sequence[Tensor], joint: Tensor) -> Tensor:
-        q = forward(critics, joint.expand(2 * self._n, -1, -1))
+        q = perceptron(critics, joint.expand(2 * self._n, -1, -1))
         return q.view(2, self._n, -1)
 
     def _step(self, parameters: list[Tensor], optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from methods.networks.stacked import StackedMLP, perceptron
 from methods.online.imitation import Imitation, ImitationConfig
 from methods.online.matd3 import (
     MATD3,
     MATD3Config,
     Transitions,
     clip_by_agent,
-    forward,
     own_action_replaced,
     smoothed,
-    stacked_mlp,
     straight_through,
     td3_target,
 )
+from tasks.common.seeding import make_generator
 from tasks.spec import ActionSpec
 
 CONTINUOUS = ActionSpec(kind="continuous", size=2)
@@ -39,6 +40,10 @@ def one_thread() -> Iterator[None]:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def weights() -> np.random.Generator:
+    return make_generator("weights", 0)
 
 
 def random_batch(action: ActionSpec, n: int = 3, obs_dim: int = 4, batch: int = 8) -> Transitions:
@@ -82,9 +87,9 @@ def test_straight_through_is_one_hot_with_the_gradient_of_softmax() -> None:
 
 
 def test_stacked_networks_equal_single_ones() -> None:
-    parameters = stacked_mlp(3, (4, 5, 6, 2), generator())
+    parameters = list(StackedMLP((4, 5, 6, 2), [weights()], 3).parameters())
     x = torch.randn(3, 7, 4, generator=generator(2))
-    out = forward(parameters, x)
+    out = perceptron(parameters, x)
     for group in range(3):
         w = [parameter[group] for parameter in parameters]
         hidden = torch.relu(torch.relu(x[group] @ w[0] + w[1]) @ w[2] + w[3])
@@ -105,7 +110,7 @@ def test_gradient_of_an_agents_critic_reaches_its_own_action_alone() -> None:
 @pytest.mark.parametrize("action", [CONTINUOUS, DISCRETE], ids=lambda action: action.kind)
 def test_actor_gradient_of_an_agent_ignores_the_other_actors(action: ActionSpec) -> None:
     """An agent's gradient stays the same when the others' actors change (the recorded actions do not)."""
-    learner = MATD3(MATD3Config(hidden=8), 3, 4, action, generator())
+    learner = MATD3(MATD3Config(hidden=8), 3, 4, action, generator(), weights())
     batch = random_batch(action)
 
     def gradient() -> Tensor:
@@ -124,14 +129,14 @@ def test_without_noise_and_with_equal_twins_it_is_maddpg() -> None:
     """Critic loss against a plain loop over agents: y_i = r_i + γ (1 − e) Q̄_i(s', π̄(o'))."""
     config = MATD3Config(hidden=8, target_noise=0.0, policy_delay=1, discount=0.9)
     n, batch = 3, random_batch(CONTINUOUS)
-    learner = MATD3(config, n, 4, CONTINUOUS, generator())
+    learner = MATD3(config, n, 4, CONTINUOUS, generator(), weights())
     with torch.no_grad():
         for parameters in (learner.critics, learner._target_critics):
             for parameter in parameters:
                 parameter[n:] = parameter[:n]
 
     def single(parameters: list[Tensor], index: int, x: Tensor) -> Tensor:
-        return forward([parameter[index : index + 1] for parameter in parameters], x[None])[0]
+        return perceptron([parameter[index : index + 1] for parameter in parameters], x[None])[0]
 
     expected = 0.0
     next_actions = [single(learner._target_actors, i, batch.next_observations[:, i]).tanh() for i in range(n)]
@@ -153,7 +158,7 @@ def test_clipping_is_per_agent_over_all_its_networks() -> None:
 
 
 def test_actors_and_targets_move_every_second_update() -> None:
-    learner = MATD3(MATD3Config(hidden=8), 3, 4, CONTINUOUS, generator())
+    learner = MATD3(MATD3Config(hidden=8), 3, 4, CONTINUOUS, generator(), weights())
     start = [parameter.detach().clone() for parameter in learner.actors]
     learner.update(random_batch(CONTINUOUS))
     assert all(torch.equal(a, b) for a, b in zip(start, learner.actors, strict=True))
@@ -164,7 +169,7 @@ def test_actors_and_targets_move_every_second_update() -> None:
 
 
 def test_same_seed_same_learner() -> None:
-    first, second = (MATD3(MATD3Config(hidden=8), 3, 4, DISCRETE, generator(4)) for _ in range(2))
+    first, second = (MATD3(MATD3Config(hidden=8), 3, 4, DISCRETE, generator(4), weights()) for _ in range(2))
     for learner in (first, second):
         for _ in range(4):
             learner.update(random_batch(DISCRETE))
@@ -173,10 +178,12 @@ def test_same_seed_same_learner() -> None:
 
 def test_exploration_stays_legal() -> None:
     observations = torch.randn(50, 3, 4, generator=generator(3))
-    noisy = MATD3(MATD3Config(hidden=8, exploration_noise=3.0), 3, 4, CONTINUOUS, generator()).act(observations)
+    noisy = MATD3(MATD3Config(hidden=8, exploration_noise=3.0), 3, 4, CONTINUOUS, generator(), weights()).act(
+        observations
+    )
     assert noisy.shape == (50, 3, 2)
     assert noisy.abs().max() == 1.0
-    sampled = MATD3(MATD3Config(hidden=8), 3, 4, DISCRETE, generator()).act(observations)
+    sampled = MATD3(MATD3Config(hidden=8), 3, 4, DISCRETE, generator(), weights()).act(observations)
     assert set(sampled.unique().tolist()) == {0.0, 1.0}
     assert (sampled.sum(dim=-1) == 1).all()
 
@@ -185,7 +192,7 @@ def test_exploration_stays_legal() -> None:
 def test_learns_a_one_step_problem(action: ActionSpec) -> None:
     """Agent i is paid for action 0 where its observation is positive, else for the opposite (or action 1)."""
     config, g = MATD3Config(hidden=32, learning_rate=3e-3), generator(6)
-    learner = MATD3(config, 2, 1, action, g)
+    learner = MATD3(config, 2, 1, action, g, weights())
 
     def reward(observation: Tensor, chosen: Tensor) -> Tensor:
         sign = observation[..., 0].sign()
@@ -202,7 +209,7 @@ def test_learns_a_one_step_problem(action: ActionSpec) -> None:
     for _ in range(300):
         learner.update(batch())
     observation = torch.randn(500, 2, 1, generator=g)
-    raw = forward(learner.actors, observation.transpose(0, 1)).transpose(0, 1).detach()
+    raw = perceptron(learner.actors, observation.transpose(0, 1)).transpose(0, 1).detach()
     greedy = torch.nn.functional.one_hot(raw.argmax(dim=-1), action.size).float() if action.discrete else raw.tanh()
     mean = float(reward(observation, greedy).mean())
     assert mean > 0.8
@@ -212,7 +219,7 @@ def test_learns_a_one_step_problem(action: ActionSpec) -> None:
 def test_imitation_learns_its_teacher() -> None:
     """Agents that shall answer what they see with (x, -x) learn it from states alone."""
     g = generator(8)
-    learner = Imitation(ImitationConfig(learning_rate=3e-3), 2, 1, 2, lambda seen: teacher(seen), g)
+    learner = Imitation(ImitationConfig(learning_rate=3e-3), 2, 1, 2, lambda seen: teacher(seen), g, weights())
 
     def teacher(seen: Tensor) -> Tensor:
         return torch.cat([seen, -seen], dim=-1).clamp(-1.0, 1.0)
@@ -222,7 +229,7 @@ def test_imitation_learns_its_teacher() -> None:
         unused = torch.zeros(128, 2)
         learner.update(Transitions(seen, torch.zeros(128, 2, 2), unused, seen, unused[:, 0].bool()))
     seen = torch.linspace(-2, 2, 50).view(50, 1, 1).expand(50, 2, 1)
-    out = forward(learner.actors, seen.transpose(0, 1)).tanh().transpose(0, 1)
+    out = perceptron(learner.actors, seen.transpose(0, 1)).tanh().transpose(0, 1)
     assert (out - teacher(seen)).abs().max() < 0.15
     acted = learner.act(seen)
     assert acted.abs().max() <= 1.0
