@@ -58,11 +58,14 @@ class Choice(Generic[MethodT]):
         config = {name: value for name, value in self.config().items() if name not in without}
         return {"target": self.target, "version": self.version, "config": config}
 
-    def as_recorded(self) -> Method:
-        """The method as records describe it; values that are no scalars become JSON text."""
+    def as_recorded(self, source: str | None = None) -> Method:
+        """The method as records describe it; values that are no scalars become JSON text.
+
+        `source` is the digest of the code that made what is recorded; None: of the code as it is now.
+        """
         scalar = (bool, int, float, str, type(None))
         config = {k: v if isinstance(v, scalar) else canonical_json(v) for k, v in self.config().items()}
-        return Method(name=self.text, version=self.version, config=config, source_digest=self.source)
+        return Method(name=self.text, version=self.version, config=config, source_digest=source or self.source)
 
 
 def choose_augmenter(text: str) -> Choice[Augmenter[Any]]:

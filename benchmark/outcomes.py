@@ -49,7 +49,7 @@ def finished_record(
         )
     summary = dict(notes["dataset_summary"])
     return RunRecord(
-        **_common(plan),
+        **_common(plan, notes["source_digests"]),
         cell=plan.group.cell(seed),
         status=status,
         artefacts=plan.artefacts(seed, notes["dataset_card_sha256"]),
@@ -77,7 +77,7 @@ def failed_record(
 ) -> RunRecord:
     """The record of a cell without a score, with its reason and the last lines of its log."""
     return RunRecord(
-        **_common(plan),
+        **_common(plan, {}),
         cell=plan.group.cell(seed),
         status=status,
         artefacts=_artefacts(plan, seed),
@@ -91,7 +91,7 @@ def failed_record(
     )
 
 
-def _common(plan: GroupPlan) -> dict[str, Any]:
+def _common(plan: GroupPlan, sources: Mapping[str, str | None]) -> dict[str, Any]:
     spec = plan.spec
     return {
         "engine": spec.engine,
@@ -99,8 +99,8 @@ def _common(plan: GroupPlan) -> dict[str, Any]:
         "variant": spec.variant,
         "team_reward": spec.team_reward,
         "protocol_settings": plan.protocol.settings(),
-        "augmenter": plan.augmenter.as_recorded(),
-        "learner": plan.learner.as_recorded(),
+        "augmenter": plan.augmenter.as_recorded(sources.get("augmented")),
+        "learner": plan.learner.as_recorded(sources.get("policy")),
     }
 
 

@@ -187,6 +187,7 @@ def _notes(
     return {
         "dataset_summary": _summary(card, original, synthetic),
         "dataset_card_sha256": card_sha256,
+        "source_digests": {stage: found.artefact.source_digest for stage, found in made.items()},
         "costs": {stage: evaluations.cost_document(found.artefact) for stage, found in made.items()},
     }
 

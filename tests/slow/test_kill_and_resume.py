@@ -83,6 +83,8 @@ def records(folder: Path) -> dict[str, Any]:
     for path in sorted((folder / "results").rglob("seed-*.json")):
         document = json.loads(path.read_bytes())
         del document["provenance"], document["timings"]
+        # Somebody may edit the checkout while this runs, which moves the digests of the source.
+        del document["augmenter"]["source_digest"], document["learner"]["source_digest"]
         found[str(path.relative_to(folder))] = document
     return found
 

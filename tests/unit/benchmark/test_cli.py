@@ -136,7 +136,7 @@ def test_an_interruption_is_exit_code_130(bench: Bench, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("run", "--matrix", "qick"), ExitCode.USAGE, "Did you mean 'quick' or 'quickstart'"),
+        (("run", "--matrix", "quickk"), ExitCode.USAGE, "Did you mean 'quick' or 'quickstart'"),
         (("run", "--matrix", "smoke", "--executor", "locl"), ExitCode.USAGE, "'local'"),
         (("run", "--matrix", "smoke", "--device", "tpu"), ExitCode.USAGE, "auto, cpu, cuda"),
         (("run", "--matrix", "smoke", "--jobs", "0"), ExitCode.USAGE, "jobs"),
@@ -150,7 +150,7 @@ def test_an_interruption_is_exit_code_130(bench: Bench, monkeypatch: pytest.Monk
         (("list", "cells"), ExitCode.USAGE, "tasks"),
         (("results", "query", "select nothing from nowhere"), ExitCode.USAGE, "The table is `runs`"),
         (("results", "query", "select 1", "--json", "--csv"), ExitCode.USAGE, "exclude each other"),
-        (("cache", "prune", "--stage", "polcy"), ExitCode.USAGE, "'policy'"),
+        (("cache", "prune", "--stage", "policyy"), ExitCode.USAGE, "'policy'"),
         (("rnu",), ExitCode.USAGE, "rnu"),
         (("--nonsense",), ExitCode.USAGE, "nonsense"),
     ],

@@ -63,10 +63,10 @@ def test_shipped_matrices_are_valid(name: str) -> None:
     [
         ("protocol: smoke", "protocol: [smoke", 3, "not YAML"),
         ("protocol: smoke", "protocol: smoke\n  tasks: x", 3, "not YAML"),
-        ("protocol: smoke", "protcol: smoke", 2, "unknown key 'protcol'. Did you mean 'protocol'"),
+        ("protocol: smoke", "protokol: smoke", 2, "unknown key 'protokol'. Did you mean 'protocol'"),
         ("protocol: smoke\n", "", 1, "'protocol' is missing"),
         ("protocol: smoke", "protocol: smokey", 2, "Did you mean 'smoke'"),
-        ("  - random", "  - rnadom", 5, "Did you mean 'random'"),
+        ("  - random", "  - randon", 5, "Did you mean 'random'"),
         ("  - exp-m[t_imb=8]", "  - exp-m[t_imb]", 6, "not a parameter"),
         ("learners: [bc]", "learners: [bcc]", 8, "Did you mean 'bc'"),
         ("learners: [bc]", "learners: []", 8, "at least 1 item"),
@@ -76,7 +76,7 @@ def test_shipped_matrices_are_valid(name: str) -> None:
         ("replicates: 2", "replicates: 0", 9, "replicates"),
         ("replicates: 2", "replicates: two", 9, "replicates"),
         ("replicates: 2", "replicates: [1, 1]", 9, "listed twice"),
-        ("reason: too slow", "reson: too slow", 11, "Did you mean 'reason'"),
+        ("reason: too slow", "reazon: too slow", 11, "Did you mean 'reason'"),
         ("replicates: 2", "replicates: 2\nmix: shaken", 10, "no mix"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_read_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no matrix file"):
         load_matrix(str(tmp_path / "absent.yaml"))
     with pytest.raises(UnknownNameError, match="'quick'"):
-        load_matrix("qick")
+        load_matrix("quickk")
 
 
 def test_another_protocol_replaces_the_matrix_s(tmp_path: Path) -> None:

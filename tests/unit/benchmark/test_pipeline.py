@@ -62,6 +62,16 @@ def test_a_second_run_finds_everything_and_gives_the_same_records(run_smoke: Run
     assert costs[0] == costs[1]  # what making it took when it was made
 
 
+def test_a_record_names_the_source_that_made_it_not_the_one_that_found_it(
+    run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_smoke()[0]
+    monkeypatch.setattr("benchmark.choices.source_digest", lambda module: "edited since")
+    again = run_smoke()[0]
+    assert first.learner == again.learner
+    assert first.augmenter == again.augmenter
+
+
 def test_a_second_learner_reuses_data_and_augmentation(run_smoke: RunSmoke, store: ArtefactStore) -> None:
     run_smoke(learner="bc")
     before = count(store)

@@ -16,7 +16,7 @@ def test_mixes_are_read_and_written(text: str, mix: Mix) -> None:
     assert str(mix) == text
 
 
-@pytest.mark.parametrize("text", ["", "unoin", "upsample", "upsample-1", "upsample-x", "union-2"])
+@pytest.mark.parametrize("text", ["", "unionn", "upsample", "upsample-1", "upsample-x", "union-2"])
 def test_other_mixes_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="upsample-5"):
         Mix.parse(text)
@@ -39,7 +39,7 @@ def test_another_mix_stays_publishable_under_its_own_name() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("qiuck", UnknownNameError, "'quick'"),
+        ("quicck", UnknownNameError, "'quick'"),
         ("quick[update=1]", UnknownNameError, "'updates'"),
         ("quick[updates=many]", UsageError, "not a number"),
         ("quick[updates=1.5]", UsageError, "not a whole number"),
