@@ -11,7 +11,7 @@ from benchmark.executors.base import Ended, Event, Executor, Job, Recorded
 from benchmark.outcomes import Moment, failed_record
 from benchmark.planning import PlannedGroup, RunPlan
 from benchmark.provenance import Origin, now
-from benchmark.records import RunRecord, Status, write_record
+from benchmark.records import RunRecord, Status, remove_leftovers, write_record
 from tasks.common.errors import StorageError
 
 _STATUS_OF_END: dict[str, Status] = {"crashed": "failed", "done": "failed", "timeout": "timeout", "oom": "oom"}
@@ -70,6 +70,7 @@ def run_plan(
     for planned in plan.groups:
         for record in _unsupported(planned, results, origin):
             keep(record)
+    remove_leftovers(results)
     jobs = _jobs(plan, home, origin, limits)
     with closing(executor.run(jobs)) as events:  # type: ignore[type-var]  # a generator, which can be closed
         for event in events:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,6 +166,20 @@ def write_record(record: RunRecord, results: Path) -> Path:
     return path
 
 
+def remove_leftovers(results: Path, older_than_seconds: float = 3600.0) -> int:
+    """Deletes temporary files that killed runs left beside records, and returns how many.
+
+    Young ones stay: another run may be writing them.
+    """
+    removed = 0
+    for path in (results / "runs").rglob(".seed-*.json.*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > older_than_seconds:
+                path.unlink()
+                removed += 1
+    return removed
+
+
 def read_record(path: Path) -> RunRecord:
     """Reads a record of this or an earlier schema.
 
@@ -175,13 +191,15 @@ def read_record(path: Path) -> RunRecord:
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} is not readable as JSON ({error}). Delete it and run its cell again.") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or isinstance(version, bool):
         raise RecordError(f"{path} is no run record: it has no schema_version. Move it out of the results folder.")
     if version > SCHEMA_VERSION:
         raise RecordError(
             f"{path} has schema {version}, and this AugMARL reads up to {SCHEMA_VERSION}. Update AugMARL to read it."
         )
     for step in range(version, SCHEMA_VERSION):
+        if step not in UPGRADES:
+            raise RecordError(f"{path} has schema {version}, which never was one. Delete it and run its cell again.")
         document = UPGRADES[step](document)
     try:
         return RunRecord.model_validate(document)
