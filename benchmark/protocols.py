@@ -113,8 +113,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 updates=12_000,  # where the curves of BC have flattened on every task and regime (docs/harness.md)
                 batch_size=128,  # half of 256 makes an update a third cheaper, and curves flatten no later
                 snapshots=12,
-                evaluation_episodes={"default": 320},  # specs/tasks.md 11
-                curve_episodes=32,  # specs/tasks.md 11
+                evaluation_episodes={"default": 320},  # choice: seconds on MPE
+                curve_episodes=32,  # choice: seconds on MPE
                 timeout_seconds=900,
             ),
             Protocol(
@@ -131,7 +131,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 updates=None,  # each learner's own
                 batch_size=None,
                 snapshots=20,
-                evaluation_episodes={"mamujoco": 10, "default": 320},  # specs/tasks.md 11
+                evaluation_episodes={"mamujoco": 10, "default": 320},  # choice: seconds on MPE
                 curve_episodes=32,
                 timeout_seconds=24 * 3600,
             ),

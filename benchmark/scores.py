@@ -1,4 +1,4 @@
-"""Scores of a run under every normalisation that is defined for it (specs/tasks.md 11)."""
+"""Scores of a run under every normalisation that is defined for it."""
 
 from __future__ import annotations
 

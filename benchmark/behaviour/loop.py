@@ -22,14 +22,14 @@ Weights = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How experience is gathered and used (specification 7.4)."""
+    """How experience is gathered and used, found by measurement (docs/tasks.md)."""
 
-    num_envs: int = 64  # specification 7.4
-    updates_per_step: int = 4  # specification 7.4: per step of the 64 environments
-    warm_up_steps: int = 20_000  # specification 7.4, uniform actions
-    replay_steps: int = 1_000_000  # specification 7.4
-    reward_scale: float = 0.05  # specification 7.4: 0.05 spread, 0.1 tag and world
-    batch_size: int = 256  # specification 7.4; OMAR uses 1024
+    num_envs: int = 64  # inferred
+    updates_per_step: int = 4  # inferred: per step of the 64 environments
+    warm_up_steps: int = 20_000  # inferred: uniform actions
+    replay_steps: int = 1_000_000  # inferred
+    reward_scale: float = 0.05  # inferred: 0.05 spread, 0.1 tag and world
+    batch_size: int = 256  # inferred; OMAR uses 1024
 
 
 class Arena(Protocol):

@@ -1,6 +1,6 @@
 """Trains the prey of tag and world, briefly and together with the predators, then freezes it.
 
-A long joint training gives a prey that nobody touches (specification 7.3), so the first prey that is neither too
+A long joint training gives a prey that nobody touches, so the first prey that is neither too
 weak nor too strong is taken.
 """
 
@@ -28,7 +28,7 @@ from tasks.mpe.scenarios import EPISODE_LIMIT
 from tasks.mpe.task import CHECKPOINTS, ENGINE, ENGINE_VERSION, MPETask, make_task
 from tasks.spec import ActionSpec
 
-# Returns of one predator against an acceptable prey, specification 7.3 (tighter, so that fresh episodes agree).
+# Returns of one predator against an acceptable prey: about what the papers' own prey allows (docs/tasks.md).
 RANDOM_RANGE = (-9.0, -1.0)
 CHASE_RANGE = {"tag": (110.0, 170.0), "world": (55.0, 95.0)}
 # inferred for mpe2, whose gains are smaller and whose rewards have no distance term in tag
@@ -73,7 +73,7 @@ def train_prey(
     out: Path = CHECKPOINTS,
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, float]:
-    """Trains and writes the prey of a task: the first one within the acceptance ranges of specification 7.3.
+    """Trains and writes the prey of a task: the first one within the acceptance ranges.
 
     Returns:
         The mean return of one predator against it: "random" and "greedy chase", over 2,000 episodes.

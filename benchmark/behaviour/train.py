@@ -67,7 +67,7 @@ class TrainingRun:
 
 
 def loop_config(task: MPETask) -> LoopConfig:
-    """The loop's settings for a task: the rewards of each scenario need their own scale (specification 7.4)."""
+    """The loop's settings for a task: the rewards of each scenario need their own scale."""
     if task.scenario.family != "spread":
         return LoopConfig(reward_scale=0.1)
     # inferred: mpe2's spread pays about -1 a step where OMAR's pays about 20

@@ -1,4 +1,4 @@
-"""`bc`, `bc50`: behaviour cloning of all episodes or of the best ones (learners' cards 3.1 and 3.2)."""
+"""`bc`, `bc50`: behaviour cloning of all episodes or of the best ones."""
 
 from __future__ import annotations
 

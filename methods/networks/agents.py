@@ -60,7 +60,7 @@ class MLPAgent(nn.Module):
 
 
 class GRUAgent(nn.Module):
-    """PyMARL's agent: o_i ⊕ last action ⊕ id -> H, ReLU -> GRU H -> A, one network for the team (card 2.5)."""
+    """PyMARL's agent: o_i ⊕ last action ⊕ id -> H, ReLU -> GRU H -> A, one network for the team."""
 
     def __init__(
         self, spec: TaskSpec, hidden: int, last_action: bool, generators: Sequence[np.random.Generator]

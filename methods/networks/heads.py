@@ -17,7 +17,7 @@ def mask_unavailable(logits: Tensor, available: Tensor) -> Tensor:
 
 
 def masked_log_softmax(logits: Tensor, available: Tensor) -> Tensor:
-    """Log-probabilities (..., A) over the available actions; 0 in a row that has none (learners' card 2.6.iv)."""
+    """Log-probabilities (..., A) over the available actions; 0 in a row that has none."""
     log_p = mask_unavailable(logits, available).log_softmax(dim=-1)
     return log_p.masked_fill(~available.any(dim=-1, keepdim=True), 0.0)
 

@@ -1,4 +1,4 @@
-"""Layers of G networks side by side: weights (G, in, out), one `bmm` a layer (learners' card 5).
+"""Layers of G networks side by side: weights (G, in, out), one `bmm` a layer.
 
 G is R for networks that a team shares, and R · N where every agent has its own. Slice g is computed from slice g of the
 input alone, and its initial weights are drawn from its replica's generator alone, so that R replicas together are R

@@ -1,4 +1,4 @@
-"""Losses of behaviour cloning (learners' card 3.1). Each gives one number a replica."""
+"""Losses of behaviour cloning. Each gives one number a replica."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OMAR's folders of numpy files, read and written (card 10.2; OMAR main.py and utils/buffer.py).
+"""OMAR's folders of numpy files, read and written (OMAR main.py and utils/buffer.py).
 
     <env>/<data type>/seed_<s>_data/  obs_i, acs_i, rews_i, next_obs_i, dones_i (.npy) for every agent i
 
@@ -149,7 +149,7 @@ def _refuse(bad: NDArray[np.bool_], folder: Path, what: str, expected: str) -> N
 
 
 def _states(observations: NDArray[np.float32], spec: TaskSpec) -> NDArray[np.float32] | None:
-    """OMAR stores no MPE state; there it is all observations of the learning agents in a row (card 2.4)."""
+    """OMAR stores no MPE state; there it is all observations of the learning agents in a row."""
     if spec.state_dim is None:
         return None
     if spec.state_dim != spec.n_agents * spec.obs_dim:

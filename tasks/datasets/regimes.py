@@ -1,4 +1,4 @@
-"""Dataset regimes: who recorded the data, by name (card 8). One decorated function each.
+"""Dataset regimes: who recorded the data, by name. One decorated function each.
 
 A regime's parameters are part of the dataset's name, `exp-m[t_imb=4,p_imb=0.05]`; so is sub-sampling. Names are
 checked without any engine (`resolve`), everything that determines the data is one dictionary (`identity`), and
@@ -173,7 +173,7 @@ def medium(task: Task, params: Params) -> Plan:
 
 @regime("random", "all agents act uniformly at random")
 def random(task: Task, params: Params) -> Plan:
-    """Uniform over the box or the available actions; reproduces the means of OMAR's random data (card 2.7)."""
+    """Uniform over the box or the available actions; reproduces the means of OMAR's random data."""
     return _steady(RANDOM)
 
 

@@ -1,4 +1,4 @@
-"""Smaller datasets from larger ones, nested: each is contained in every larger one of the same seed (card 8.8)."""
+"""Smaller datasets from larger ones, nested: each is contained in every larger one of the same seed."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Feature:
 
 
 def features_of(scenario: Scenario, agent: int) -> tuple[Feature, ...]:
-    """The features of one agent in the order of the sources (specification 2.4), before the forest flags."""
+    """The features of one agent in the order of the sources, before the forest flags."""
     entities, n_agents = scenario.entities, scenario.n_agents
     velocities = len(entities)
     features = [Feature("own_velocity", velocities + agent), Feature("own_position", agent)]

@@ -23,7 +23,7 @@ from tasks.mpe.products import product
 ActionRule = Literal["tanh", "argmax"]
 Weights = dict[str, NDArray[Any]]
 LAYERS = 3
-EXPLORATION_NOISE = 0.1  # of the behaviour learner, specification 7.4
+EXPLORATION_NOISE = 0.1  # of the behaviour learner (docs/tasks.md)
 
 
 @dataclass(frozen=True, slots=True)

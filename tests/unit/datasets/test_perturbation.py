@@ -40,7 +40,7 @@ def test_share_of_temporally_random_steps() -> None:
     data = record(make_task("mpe/spread"), "exp-m", 2000)
     assert data.behaviour is not None
     temporal = (data.behaviour == RANDOM).all(axis=1)  # one of three agents is random anyway
-    assert temporal.mean() == pytest.approx(0.165, abs=0.01)  # card 8.4: p 0.05, t 4, 25 steps
+    assert temporal.mean() == pytest.approx(0.165, abs=0.01)  # p 0.05, t 4, 25 steps
     counts = (data.behaviour == RANDOM).sum(axis=1)
     assert set(counts.tolist()) == {1, 3}  # exactly one agent, or the whole team
 

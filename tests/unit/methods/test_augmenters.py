@@ -60,7 +60,7 @@ def test_more_real_data_says_what_is_missing() -> None:
         augmenter.generate(DATA, Run(seeds=(0,)))
 
 
-# -- RAD (card 2.2) -------------------------------------------------------------------------------------------------
+# -- RAD --------------------------------------------------------------------------------------------------------------
 
 
 def rad_factors(**params: Scalar) -> tuple[np.ndarray[Any, Any], OfflineDataset, OfflineDataset]:
@@ -137,7 +137,7 @@ def _fields(spec: Any) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in spec.__slots__}
 
 
-# -- noise (card 2.3) -----------------------------------------------------------------------------------------------
+# -- noise ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("emit", ["episodes", "transitions"])

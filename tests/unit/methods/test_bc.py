@@ -29,7 +29,7 @@ def parameters(policy: LearnedPolicy, replica: int = 0) -> np.ndarray:
     return np.concatenate([array.ravel() for array in policy.state(replica).values()])
 
 
-# -- 50%BC (card 3.2) -----------------------------------------------------------------------------------------------
+# -- 50%BC ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_better_half_is_kept() -> None:

@@ -9,7 +9,7 @@ from tasks.spec import ActionSpec
 
 
 def test_optimum_of_action_counts_three_to_one() -> None:
-    """Counts (3, 1): π = (0.75, 0.25) and the loss 0.562335 (learners' card 3.1)."""
+    """Counts (3, 1): π = (0.75, 0.25) and the loss 0.562335."""
     logits = torch.tensor([math.log(3.0), 0.0]).expand(1, 4, 1, 2).clone().requires_grad_()
     targets = torch.tensor([[[0], [0], [0], [1]]])
     available = torch.ones(1, 4, 1, 2, dtype=torch.bool)

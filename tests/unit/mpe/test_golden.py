@@ -1,4 +1,4 @@
-"""Golden transitions, measured on OMAR's code and on mpe2 (specification 2.9)."""
+"""Golden transitions, measured on OMAR's code and on mpe2."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tasks.mpe.prey import PretrainedPrey, ScriptedPrey
 from tasks.mpe.scenarios import scenario
 from tasks.mpe.task import ENGINE_VERSION, make_task
 
-# (random, greedy chase), specification 7.3, in the omar variant
+# (random, greedy chase), in the omar variant
 RANGES = {"mpe/tag": ((-10, 0), (100, 180)), "mpe/world": ((-10, 0), (50, 100))}
 
 
