@@ -1,0 +1,76 @@
+"""Documentation that cannot rot: every name and parameter is in it, and its numbers are those of the shipped files."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from methods.augmenters import AUGMENTERS
+from methods.learners import LEARNERS
+from tasks.datasets.regimes import REGIMES
+from tasks.mpe.task import MPETask
+from tasks.registry import TASKS, make_task
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+def ours(names: tuple[str, ...], registry: object) -> list[str]:
+    return [name for name in names if registry.entry(name).package == "augmarl"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("names", "where"),
+    [
+        (ours(AUGMENTERS.names(), AUGMENTERS), "augmenters"),
+        (ours(LEARNERS.names(), LEARNERS), "learners"),
+        (list(REGIMES), "datasets"),
+        (ours(TASKS.names(), TASKS), "tasks"),
+    ],
+    ids=["augmenters", "learners", "datasets", "tasks"],
+)
+def test_every_name_is_documented(names: list[str], where: str) -> None:
+    for name in names:
+        assert f"`{name}`" in page(where), f"{name} is missing in docs/{where}.md"
+    overview = next(line for line in README.splitlines() if f"(docs/{where}.md)" in line)
+    for name in names:
+        short = re.sub(r"^mpe/spread(-\d)$", r"\1", name)  # the README lists `-4` and `-5`
+        assert f"`{short}`" in overview, f"{name} is missing in the README's table"
+
+
+@pytest.mark.parametrize(
+    ("registry", "where"), [(AUGMENTERS, "augmenters"), (LEARNERS, "learners")], ids=["augmenters", "learners"]
+)
+def test_every_parameter_is_documented(registry: object, where: str) -> None:
+    for name in ours(registry.names(), registry):  # type: ignore[attr-defined]
+        for field in fields(registry.load(name).Config):  # type: ignore[attr-defined]
+            assert re.search(rf"`{field.name}(=[^`]*)?`", page(where)), f"{name}: `{field.name}` is missing"
+
+
+def test_the_table_of_returns_is_that_of_the_cards() -> None:
+    references = json.loads((ROOT / "tasks/mpe/references.json").read_text())["references"]
+    for task_id, row in references.items():
+        task = make_task(task_id)
+        assert isinstance(task, MPETask)
+        medium, expert = (
+            json.loads(task.checkpoint(level).with_suffix(".json").read_text()) for level in ("medium", "expert")
+        )
+        line = (
+            f"| `{task_id}` | {row['random']['mean']:.1f} | {medium['evaluation']['mean']:.1f} | "
+            f"{expert['evaluation']['mean']:.1f} ± {expert['evaluation']['std']:.1f} | {expert['algorithm']} |"
+        )
+        assert line in page("tasks").splitlines()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}, which does not exist"
