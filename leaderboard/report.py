@@ -86,40 +86,44 @@ def report(
 
 def table_of(board: Board, ranking: Ranking) -> Table:
     """The ranking as a table for the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     from leaderboard.pages.context import estimate_text, number
 
     size = f"{len(ranking.grid.cells)} cells, n = {len(ranking.grid.seeds)} independent augmented sets"
-    table = Table(title=Text(f"{board.key.title}: {size}"), title_justify="left")
-    for heading in (
-        "tier",
-        "augmenter",
-        "lift over original",
-        "IQM",
-        "P(improvement)",
-        "n",
-        "runs",
-        "failed",
-        "cost (s)",
-    ):
-        table.add_column(heading, justify="left" if heading == "augmenter" else "right")
+    table = Table(
+        title=Text(f"{board.key.title}: {size}"),
+        title_justify="left",
+        caption="* control   [..] 95% interval   P(better): than original   cost: seconds of fitting and generating",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    some_failed = any(row.without_policy for row in ranking.rows)
+    table.add_column("tier", justify="right")
+    table.add_column("augmenter", no_wrap=True)
+    for heading in ("lift over original", "IQM", "P(better)", "n", "cost", *(["failed"] if some_failed else [])):
+        table.add_column(heading, justify="right")
     for row in ranking.rows:
         name = Text(row.augmenter)
-        name.append(" (control)" if row.control else "", style="dim")
+        name.append(" *" if row.control else "", style="dim")
         table.add_row(
             number(row.tier, 0),
             name,
-            estimate_text(row.lift),
-            estimate_text(row.iqm),
-            estimate_text(row.improvement, 2),
+            _kept(estimate_text(row.lift)),
+            _kept(estimate_text(row.iqm)),
+            _kept(estimate_text(row.improvement, 2)),
             str(row.n or "–"),
-            str(row.runs),
-            str(row.without_policy or ""),
             number(row.cost_seconds),
+            *([f"{row.without_policy} of {row.runs}" if row.without_policy else ""] if some_failed else []),
         )
     return table
+
+
+def _kept(estimate: str) -> str:
+    """An interval is not broken where a narrow terminal breaks the line."""
+    return estimate.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def remarks(ranking: Ranking) -> list[str]:
