@@ -65,7 +65,7 @@ def killed(process: subprocess.Popen[bytes], folder: Path, after: float) -> bool
     """Kills the process so long after it first wrote something; False if it was done before."""
     before = writes(folder)
     while process.poll() is None and writes(folder) == before:
-        time.sleep(0.005)
+        time.sleep(0.02)  # looking costs the other process time
     deadline = time.monotonic() + after
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
