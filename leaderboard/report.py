@@ -96,24 +96,25 @@ def table_of(board: Board, ranking: Ranking) -> Table:
     table = Table(
         title=Text(f"{board.key.title}: {size}"),
         title_justify="left",
-        caption="* control   [..] 95% interval   P(better): than original   cost: seconds of fitting and generating",
+        caption="* control; lift and P(better): against original; [..]: 95% interval; cost: seconds",
         caption_justify="left",
         box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     some_failed = any(row.without_policy for row in ranking.rows)
     table.add_column("tier", justify="right")
     table.add_column("augmenter", no_wrap=True)
-    for heading in ("lift over original", "IQM", "P(better)", "n", "cost", *(["failed"] if some_failed else [])):
-        table.add_column(heading, justify="right")
+    for heading in ("lift", "IQM", "P(better)", "n", "cost", *(["failed"] if some_failed else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in ranking.rows:
         name = Text(row.augmenter)
         name.append(" *" if row.control else "", style="dim")
         table.add_row(
             number(row.tier, 0),
             name,
-            _kept(estimate_text(row.lift)),
-            _kept(estimate_text(row.iqm)),
-            _kept(estimate_text(row.improvement, 2)),
+            _two_lines(estimate_text(row.lift)),
+            _two_lines(estimate_text(row.iqm)),
+            _two_lines(estimate_text(row.improvement, 2)),
             str(row.n or "–"),
             number(row.cost_seconds),
             *([f"{row.without_policy} of {row.runs}" if row.without_policy else ""] if some_failed else []),
@@ -121,9 +122,9 @@ def table_of(board: Board, ranking: Ranking) -> Table:
     return table
 
 
-def _kept(estimate: str) -> str:
-    """An interval is not broken where a narrow terminal breaks the line."""
-    return estimate.replace(", ", ",\N{NO-BREAK SPACE}")
+def _two_lines(estimate: str) -> str:
+    """The value, and its interval below: so the table fits 80 columns."""
+    return estimate.replace(" [", "\n[")
 
 
 def remarks(ranking: Ranking) -> list[str]:
