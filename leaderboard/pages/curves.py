@@ -30,11 +30,10 @@ class Curve:
 
     @property
     def late_change(self) -> float | None:
-        """Change of the mean curve over its last quarter, in percent of its whole range; None for a flat line."""
+        """Change of the mean curve over its last quarter, in percent of the final mean return; None where that is 0."""
         mean = self.returns.mean(axis=0)  # (P,)
-        spread = float(mean.max() - mean.min())
-        before = float(np.interp(LAST_PART * self.updates[-1], self.updates, mean))
-        return 100 * (float(mean[-1]) - before) / spread if spread > 0 else None
+        before, final = float(np.interp(LAST_PART * self.updates[-1], self.updates, mean)), float(mean[-1])
+        return 100 * (final - before) / abs(final) if final else None
 
 
 def publish(site: BoardSite) -> None:

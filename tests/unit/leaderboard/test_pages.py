@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -237,6 +238,13 @@ def test_curves_show_whether_learning_has_flattened() -> None:
     assert curve.returns.shape == (3, 6)
     # 1 − 2^−k at k = 5 and, interpolated, at 3.75: (0.96875 − 0.921875) / 0.96875 = 4.84%
     assert curve.late_change == pytest.approx(4.8387, abs=1e-3)
+    # 1000 higher, the same rise is a smaller part of the final return, and of a negative one it is still a rise
+    raised, lowered = (replace(curve, returns=curve.returns + shift) for shift in (1000.0, -1000.0))
+    assert raised.late_change == pytest.approx(
+        4.8387 * curve.returns[:, -1].mean() / raised.returns[:, -1].mean(), abs=1e-3
+    )
+    assert lowered.late_change is not None
+    assert lowered.late_change > 0
 
 
 def test_cells_say_n_lift_and_command() -> None:
