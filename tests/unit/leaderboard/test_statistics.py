@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 from factory import matrix
@@ -8,9 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from leaderboard import statistics
+from leaderboard.coverage import FILE, SHAPES, Coverage, as_markdown, simulate
 from leaderboard.statistics import Estimate, Resampling, tiers
 from tasks.common.seeding import make_generator
 
+ROOT = Path(__file__).parents[3]
+KINDS = ("percentile", "expanded", "apart")
 SCORES = arrays(
     np.float64, st.tuples(st.integers(2, 6), st.integers(1, 5)), elements=st.integers(-200, 200).map(lambda k: k / 4)
 )
@@ -152,18 +158,19 @@ def test_without_intervals_there_are_no_tiers() -> None:
     assert not Estimate(1.0).separates_from(Estimate(9.0, 8.0, 10.0))
 
 
-@pytest.mark.parametrize("shape", [(5, 1), (5, 6)])
-def test_lift_intervals_cover_the_truth(shape: tuple[int, int]) -> None:
-    """A small version of the simulation in docs/statistics.md: half the variance comes from the augmented set."""
-    generator = make_generator("coverage", *shape)
-    strata, hits, repetitions = np.arange(shape[1]) // 2, 0, 300
-    for _ in range(repetitions):
-        augmented = generator.normal(size=(shape[0], strata[-1] + 1))[:, strata]
-        scores = 2.0 + augmented + generator.normal(size=shape)
-        draws = Resampling.draw(shape[0], strata, generator, 300)
-        lift = statistics.paired_lift(scores, np.zeros(shape), draws, statistics.mean)
-        hits += (lift.low or 0) <= 2.0 <= (lift.high or 0)
-    assert hits / repetitions > (0.88 if shape[1] > 1 else 0.85)
+@pytest.mark.parametrize(("n", "pairs", "least"), [(5, 1, 0.85), (5, 4, 0.88)])
+def test_lift_intervals_cover_the_truth(n: int, pairs: int, least: float) -> None:
+    coverage = simulate(n, pairs, suites=200, resamples=300)
+    assert coverage.expanded > least
+    assert coverage.expanded >= coverage.percentile > coverage.apart - 0.05
+
+
+def test_the_documentation_has_the_coverage_that_was_simulated() -> None:
+    with (ROOT / "results" / FILE).open(newline="") as file:
+        stored = [Coverage(int(r["n"]), int(r["pairs"]), *(float(r[k]) for k in KINDS)) for r in csv.DictReader(file)]
+    page = (ROOT / "docs" / "statistics.md").read_text().splitlines()
+    assert [(row.n, row.pairs) for row in stored] == SHAPES
+    assert set(as_markdown(stored)) <= set(page)
 
 
 def width(estimate: Estimate) -> float:
