@@ -10,8 +10,8 @@ Two kinds of intervals, both 95%:
 - `percentile` is what rliable prints, and what absolute scores carry here.
 - `expanded` is for what decides: lift and tiers. A percentile interval of n values is too narrow by
   sqrt((n - 1) / n), and takes normal where it should take t quantiles; with five replicates in one cell it covers the
-  truth 83% of the time (docs/statistics.md). Expanded percentiles mend both (Hesterberg 2015, "What Teachers Should Know about the
-  Bootstrap", section 4.3).
+  truth 83% of the time (docs/statistics.md). Expanded percentiles mend both (Hesterberg 2015, "What Teachers Should
+  Know about the Bootstrap", section 4.3).
 """
 
 from __future__ import annotations
