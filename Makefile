@@ -8,7 +8,7 @@ JOBS ?= 2
 # One thread a process: workers run side by side, and one thread makes a re-run bit-identical.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: bench test check perf format clean help
+.PHONY: bench test check perf gpu format clean help
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -30,6 +30,9 @@ check: $(VENV)/.dev ## format, lint, types, architecture, spelling
 
 perf: $(VENV)/.dev ## measure speed with pytest-benchmark
 	$(BIN)/python -m pytest tests/perf -m perf --benchmark-only -p no:xdist
+
+gpu: $(VENV)/.dev ## check that a CUDA device gives the numbers of the CPU
+	$(BIN)/python -m pytest -m gpu -p no:xdist
 
 format: $(VENV)/.dev ## rewrite the code in its one format
 	$(BIN)/ruff format .
