@@ -107,6 +107,18 @@ def test_gradient_of_an_agents_critic_reaches_its_own_action_alone() -> None:
         assert [bool(row.any()) for row in gradient] == [other == agent for other in range(3)]
 
 
+def part_targets(learner: MATD3) -> None:
+    """Moves the target networks away from the trained ones, so that mistaking one for the other shows."""
+    with torch.no_grad():
+        for parameter in (*learner._target_actors, *learner._target_critics):
+            parameter.mul_(1.3)
+
+
+def single(parameters: list[Tensor], index: int, x: Tensor) -> Tensor:
+    """Network `index` of a stack, alone: (B, in) -> (B, out)."""
+    return perceptron([parameter[index : index + 1] for parameter in parameters], x[None])[0]
+
+
 @pytest.mark.parametrize("action", [CONTINUOUS, DISCRETE], ids=lambda action: action.kind)
 def test_actor_gradient_of_an_agent_ignores_the_other_actors(action: ActionSpec) -> None:
     """An agent's gradient stays the same when the others' actors change (the recorded actions do not)."""
@@ -130,13 +142,11 @@ def test_without_noise_and_with_equal_twins_it_is_maddpg() -> None:
     config = MATD3Config(hidden=8, target_noise=0.0, policy_delay=1, discount=0.9)
     n, batch = 3, random_batch(CONTINUOUS)
     learner = MATD3(config, n, 4, CONTINUOUS, generator(), weights())
+    part_targets(learner)
     with torch.no_grad():
         for parameters in (learner.critics, learner._target_critics):
             for parameter in parameters:
                 parameter[n:] = parameter[:n]
-
-    def single(parameters: list[Tensor], index: int, x: Tensor) -> Tensor:
-        return perceptron([parameter[index : index + 1] for parameter in parameters], x[None])[0]
 
     expected = 0.0
     next_actions = [single(learner._target_actors, i, batch.next_observations[:, i]).tanh() for i in range(n)]
@@ -147,6 +157,47 @@ def test_without_noise_and_with_equal_twins_it_is_maddpg() -> None:
         q = single(learner.critics, i, torch.cat([batch.observations.flatten(1), batch.actions.flatten(1)], dim=1))
         expected += 2 * (q[:, 0] - y).square().mean().item()
     assert learner.critic_loss(batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_target_has_the_noise_of_td3() -> None:
+    """Critic loss against a loop with its own noise: both twins learn r_i + γ (1 − e) min_k Q̄_i^k(s', ã')."""
+    config = MATD3Config(hidden=8, target_noise=0.7, target_noise_clip=0.5, discount=0.9)
+    n, batch = 3, random_batch(CONTINUOUS)
+    learner = MATD3(config, n, 4, CONTINUOUS, generator(9), weights())
+    part_targets(learner)
+    noise = 0.7 * torch.randn(n, 8, 2, generator=generator(9))
+    assert (noise.abs() > 0.5).any()  # so that the clip matters
+    next_actions = [
+        (single(learner._target_actors, i, batch.next_observations[:, i]).tanh() + noise[i].clamp(-0.5, 0.5)).clamp(
+            -1, 1
+        )
+        for i in range(n)
+    ]
+    next_joint = torch.cat([batch.next_observations.flatten(1), *next_actions], dim=1)
+    joint = torch.cat([batch.observations.flatten(1), batch.actions.flatten(1)], dim=1)
+    expected = 0.0
+    for i in range(n):
+        twins = [single(learner._target_critics, i + k * n, next_joint)[:, 0] for k in range(2)]
+        y = batch.rewards[:, i] + 0.9 * (~batch.terminals) * torch.minimum(*twins)
+        expected += sum((single(learner.critics, i + k * n, joint)[:, 0] - y).square().mean().item() for k in range(2))
+    assert learner.critic_loss(batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_actor_loss_is_that_of_the_first_critic_and_the_penalty() -> None:
+    """Σ_i −mean Q_i^1(s, a_{−i}, π_i(o_i)) + 0.3 mean(raw²), by a loop over agents."""
+    n, batch = 3, random_batch(CONTINUOUS)
+    learner = MATD3(MATD3Config(hidden=8, output_penalty=0.3), n, 4, CONTINUOUS, generator(), weights())
+    part_targets(learner)
+    expected = 0.0
+    for i in range(n):
+        raw = single(learner.actors, i, batch.observations[:, i])
+        actions = batch.actions.clone()
+        actions[:, i] = raw.tanh()
+        q = single(learner.critics, i, torch.cat([batch.observations.flatten(1), actions.flatten(1)], dim=1))
+        expected += (-q.mean() + 0.3 * raw.square().mean()).item()
+    assert learner.actor_loss(batch).item() == pytest.approx(expected, rel=1e-5)
+    critics = torch.autograd.grad(learner.actor_loss(batch), learner.critics, allow_unused=True)
+    assert all(gradient is None for gradient in critics)
 
 
 def test_clipping_is_per_agent_over_all_its_networks() -> None:
@@ -160,12 +211,29 @@ def test_clipping_is_per_agent_over_all_its_networks() -> None:
 def test_actors_and_targets_move_every_second_update() -> None:
     learner = MATD3(MATD3Config(hidden=8), 3, 4, CONTINUOUS, generator(), weights())
     start = [parameter.detach().clone() for parameter in learner.actors]
+    first_critics = [parameter.detach().clone() for parameter in learner.critics]
     learner.update(random_batch(CONTINUOUS))
     assert all(torch.equal(a, b) for a, b in zip(start, learner.actors, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first_critics, learner._target_critics, strict=True))
+    assert not torch.equal(first_critics[0], learner.critics[0])
     learner.update(random_batch(CONTINUOUS))
     assert not torch.equal(start[0], learner.actors[0])
     moved = start[0] + 0.01 * (learner.actors[0].detach() - start[0])
     torch.testing.assert_close(learner._target_actors[0], moved)
+    for before, now, target in zip(first_critics, learner.critics, learner._target_critics, strict=True):
+        torch.testing.assert_close(target, before + 0.01 * (now.detach() - before))
+
+
+def test_an_update_clips_the_gradients_of_each_agent() -> None:
+    learner = MATD3(MATD3Config(hidden=8, policy_delay=1), 3, 4, CONTINUOUS, generator(), weights())
+    steep = random_batch(CONTINUOUS)
+    steep.rewards.mul_(1e3)
+    learner.update(steep)
+    norm = torch.zeros(3)  # of agent i's two critics
+    for parameter in learner.critics:
+        assert parameter.grad is not None
+        norm += parameter.grad.flatten(1).square().sum(dim=1).view(2, 3).sum(dim=0)
+    torch.testing.assert_close(norm.sqrt(), torch.full((3,), 0.5))
 
 
 def test_same_seed_same_learner() -> None:
@@ -183,6 +251,10 @@ def test_exploration_stays_legal() -> None:
     )
     assert noisy.shape == (50, 3, 2)
     assert noisy.abs().max() == 1.0
+    quiet = MATD3(MATD3Config(hidden=8, exploration_noise=0.0), 3, 4, CONTINUOUS, generator(), weights())
+    usual = MATD3(MATD3Config(hidden=8), 3, 4, CONTINUOUS, generator(), weights())
+    many = torch.randn(5_000, 3, 4, generator=generator(4))
+    assert (usual.act(many) - quiet.act(many)).std().item() == pytest.approx(0.1, rel=0.03)
     sampled = MATD3(MATD3Config(hidden=8), 3, 4, DISCRETE, generator(), weights()).act(observations)
     assert set(sampled.unique().tolist()) == {0.0, 1.0}
     assert (sampled.sum(dim=-1) == 1).all()
