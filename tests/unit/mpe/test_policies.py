@@ -11,7 +11,7 @@ import pytest
 from benchmark.behaviour import train as training
 from benchmark.behaviour.evaluation import EVALUATION_SEED, RandomPolicy, evaluate
 from benchmark.behaviour.references import shipped_tasks
-from benchmark.behaviour.train import Progress, train_behaviour
+from benchmark.behaviour.train import Progress, Rung, TrainingRun, train_behaviour
 from tasks.common.errors import DataError, StorageError, UsageError
 from tasks.common.files import sha256_of
 from tasks.common.selector import Selector
@@ -141,6 +141,29 @@ def test_a_short_training_writes_a_whole_ladder(text: str, tmp_path: Path, monke
             == f"bench policy train '{text}' --seed 1 --steps 22400"
         )
     assert task.checkpoint("history", tmp_path).exists() == (task.rule == "tanh")
+
+
+def test_medium_is_the_rung_nearest_to_half_way_before_the_expert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Returns 0 (random), then by round; the expert comes from every tenth round and the last one."""
+    ladder = {0: 5.0, 2: 40.0, 4: 57.0, 8: 120.0, 10: 100.0, 12: 51.0}
+    rungs = [Rung(n, 1600 * n, mean, {"w0": np.full((1, 1, 1), mean, np.float32)}) for n, mean in ladder.items()]
+    actors = [{"w0": np.full((1, 1, 1), n, np.float16)} for n in range(12)]
+    run = TrainingRun(ladder=rungs, actors=actors, uniform_rounds=1)
+
+    def returns(task: MPETask, policy: MLPPolicy | RandomPolicy, episodes: int, seed: int) -> np.ndarray:
+        return np.full(episodes, policy.weights["w0"].item() if isinstance(policy, MLPPolicy) else 0.0)
+
+    monkeypatch.setattr(training, "_train", lambda *_: run)
+    monkeypatch.setattr(training, "evaluate", returns)
+    # The best rung of all, 120, is no candidate; 51 is nearest to 50 and came after the expert.
+    assert train_behaviour("mpe/spread", 0, steps=1, out=tmp_path) == {"random": 0.0, "medium": 57.0, "expert": 100.0}
+    task = task_of("mpe/spread")
+    assert load_weights(task.checkpoint("medium", tmp_path))["w0"].item() == 57.0
+    history = load_weights(task.checkpoint("history", tmp_path))  # until 50 was reached first, in round 4
+    assert history["w0"].ravel().tolist() == [1.0, 2.0, 3.0]
+    assert history["episodes"].tolist() == [64] * 4  # the uniform round first
 
 
 def test_training_needs_one_length() -> None:
