@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.protocols import PROTOCOLS
 from methods.augmenters import AUGMENTERS
 from methods.learners import LEARNERS
 from tasks.datasets.regimes import REGIMES
@@ -68,6 +69,13 @@ def test_the_table_of_returns_is_that_of_the_cards() -> None:
             f"{expert['evaluation']['mean']:.1f} ± {expert['evaluation']['std']:.1f} | {expert['algorithm']} |"
         )
         assert line in page("tasks").splitlines()
+
+
+def test_the_budget_of_quick_is_told_as_it_is() -> None:
+    quick = PROTOCOLS["quick"]
+    assert f"batch {quick.batch_size} for {quick.updates:,} updates" in page("deviations")
+    assert f"{quick.dataset_episodes['default']:,} episodes" in page("deviations")
+    assert f"| {quick.updates:,}, {quick.batch_size} |" in page("harness")
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -188,7 +188,7 @@ def test_bad_actions_and_sizes_are_refused_with_the_place() -> None:
         task_of("mpe/spread").make_env(0, seed=0)
 
 
-# Per agent, measured on OMAR's code and on mpe2 over an unknown number of episodes; the figures scatter like means of 500.
+# Per agent, measured on OMAR's code and on mpe2 over an unknown number of episodes; they scatter like means of 500.
 # The 197.9 of spread-5 is not met: 20,000 episodes give 189.5 ± 0.5, and this engine equals a plain loop over the
 # published equations step by step (tests/differential/test_mpe2.py), so our value stands here.
 CARD_EPISODES = 500
