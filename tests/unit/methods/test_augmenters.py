@@ -121,6 +121,22 @@ def test_rad_draws_as_its_switches_say() -> None:
     assert spread(z, 0) > 0.1
 
 
+def test_rad_gives_the_state_a_factor_of_its_own() -> None:
+    z, out, copies = rad_factors()
+    assert out.states is not None
+    assert copies.states is not None
+    of_state = out.states / copies.states  # (S + E, K)
+    assert spread(of_state, 1) < 1e-5  # RAD-s: one a row
+    assert 0.8 - 1e-6 <= of_state.min() < of_state.max() <= 1.2 + 1e-6
+    living = np.isfinite(z[:, 0]).any(axis=1)
+    of_agent = np.nanmean(z[living, 0], axis=1)  # (rows,)
+    assert abs(np.corrcoef(of_agent, of_state[living, 0])[0, 1]) < 0.1
+    assert not np.isclose(of_agent[0], of_state[0, 0], atol=1e-4)  # nor the same stream, read at another pace
+    by_feature = generate("rad-m", SMAC_LIKE)
+    assert by_feature.states is not None
+    assert spread(by_feature.states / copies.states, 1) > 0.1
+
+
 def test_rad_leaves_agent_ids_alone() -> None:
     names = ("agent_id_0", "agent_id_1", "agent_id_2", "x", "y")
     spec = DATA.spec

@@ -143,6 +143,25 @@ def test_settings_follow_the_kind_of_actions() -> None:
     assert BCConfig(learning_rate=1.0).settings(CONTINUOUS_DATA.spec).learning_rate == 1.0
 
 
+def test_settings_are_those_of_the_sources() -> None:
+    """OG-MARL's continuous_bc.yaml and OMAR's actor; OffPyMARL's default.yaml. The docs say the same."""
+    assert (CONTINUOUS.memory, CONTINUOUS.shared, CONTINUOUS.normalise) == ("none", False, True)
+    assert (CONTINUOUS.learning_rate, CONTINUOUS.batch_size, CONTINUOUS.max_grad_norm) == (3e-4, 32 * 20, 0.0)
+    assert (DISCRETE.memory, DISCRETE.shared, DISCRETE.normalise) == ("gru", True, False)
+    assert (DISCRETE.learning_rate, DISCRETE.batch_size, DISCRETE.max_grad_norm) == (5e-4, 32, 10.0)
+    assert (BCConfig().hidden, BCConfig().updates) == (64, 100_000)
+
+
+@pytest.mark.parametrize("data", [CONTINUOUS_DATA, DISCRETE_DATA], ids=["continuous", "discrete"])
+def test_gradients_are_clipped_where_the_settings_say(data: OfflineDataset) -> None:
+    """Far below Adam's epsilon (1e-8) a gradient moves nothing, so a tiny norm keeps the initial weights."""
+    start = parameters(fit([data], BCConfig(learning_rate=0.0)))
+    held = parameters(fit([data], BCConfig(max_grad_norm=1e-14)))
+    free = parameters(fit([data], BCConfig(max_grad_norm=0.0)))
+    np.testing.assert_allclose(held, start, atol=1e-7)
+    assert np.abs(free - start).max() > 1e-3
+
+
 def test_inputs_are_scaled_by_the_original_data() -> None:
     original = CONTINUOUS_DATA
     other = original.replace(observations=original.observations * 10 + 3)
