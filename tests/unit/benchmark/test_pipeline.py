@@ -143,6 +143,50 @@ def test_what_a_method_sees_has_no_privileged_column(run_smoke: RunSmoke, monkey
     assert seen == [True, False]
 
 
+@pytest.mark.parametrize(("protocol", "kept"), [("smoke", 16), ("smoke[mix=replace]", 0)])
+def test_what_a_learner_sees(run_smoke: RunSmoke, monkeypatch: pytest.MonkeyPatch, protocol: str, kept: int) -> None:
+    """Nothing privileged, no further real data; the original set apart, so that inputs are scaled by it alone."""
+    seen: list[tuple[Sequence[OfflineDataset], Run]] = []
+    method = plan_group(smoke_group()).learner.method_class
+    fit = method.fit
+
+    def spy(self: object, data: Sequence[OfflineDataset], run: Run) -> LearnedPolicy:
+        seen.append((data, run))
+        return fit(self, data, run)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(method, "fit", spy)
+    for augmenter in ("original", "rad-s"):
+        run_smoke(augmenter=augmenter, protocol=protocol)
+    (plain, plain_run), (augmented, run) = seen
+    assert plain_run.seeds == run.seeds
+    assert plain_run.original_episodes == (16, 16)
+    assert run.original_episodes == (kept, kept)
+    for data, one in ((plain, plain_run), (augmented, run)):
+        assert one.extra_data is None
+        assert one.original is not None
+        assert one.original.behaviour is None
+        np.testing.assert_array_equal(one.original.observations, plain[0].observations)
+        assert all(d.behaviour is None for d in data)
+    assert [d.n_episodes for d in plain] == [16, 16]
+    assert [d.n_episodes for d in augmented] == [kept + 16, kept + 16]
+    assert not np.array_equal(augmented[0].observations, augmented[1].observations)  # a set of its own each
+
+
+def test_scores_use_the_mean_of_the_data_and_the_deciles_of_expert_data(
+    run_smoke: RunSmoke, store: ArtefactStore
+) -> None:
+    (record, _) = run_smoke(augmenter="original")
+    plan, value = plan_group(smoke_group(dataset="exp")), record.scores["return"]
+    experts, own = (store.find(plan_group(smoke_group(dataset=name)).dataset_key) for name in ("exp", "random"))
+    assert experts is not None
+    assert own is not None
+    low, high = np.percentile(datasets.load(experts, plan.spec).returns(), [10, 90])
+    assert record.scores["madits"] == pytest.approx(100 * (value - low) / (high - low))
+    mean, references = datasets.load(own, plan.spec).returns().mean(), plan.spec.score_references
+    assert references is not None
+    assert record.scores["codi"] == pytest.approx((value - mean) / (references.expert_return - mean))
+
+
 def test_a_trained_augmenter_is_fitted_once_for_its_variants(
     run_smoke: RunSmoke, store: ArtefactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
