@@ -80,13 +80,13 @@ def run_plan(
             if isinstance(event, Recorded):
                 keep(event.record)
                 open_seeds[name].discard(event.record.cell.seed)
-            watch(event)
-            if isinstance(event, Ended):
-                if event.kind == "fatal":
-                    raise StorageError(event.reason)
+            if isinstance(event, Ended) and event.kind != "fatal":
                 for record in _lost(by_name[name], event, open_seeds[name], origin, started[name]):
                     keep(record)
                     watch(Recorded(event.job, record))
+            watch(event)
+            if isinstance(event, Ended) and event.kind == "fatal":
+                raise StorageError(event.reason)
     return summary
 
 
@@ -102,7 +102,9 @@ def _jobs(plan: RunPlan, home: Path, origin: Origin, limits: Limits) -> list[Job
                 home=str(home),
                 device=limits.devices[len(jobs) % len(limits.devices)],
                 threads=limits.threads,
-                timeout_seconds=limits.timeout_seconds or planned.plan.protocol.timeout_seconds,
+                timeout_seconds=(
+                    planned.plan.protocol.timeout_seconds if limits.timeout_seconds is None else limits.timeout_seconds
+                ),
                 memory_limit_bytes=limits.memory_limit_bytes,
                 origin=asdict(origin),
             )

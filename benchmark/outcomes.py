@@ -16,6 +16,8 @@ from tasks.common.errors import UsageError
 from tasks.datasets.card import ReturnStatistics
 
 LOG_LINES = 20
+MAX_REASON, MAX_LINE = 4_000, 1_000
+"""Characters of a reason and of a line of a log; what methods say may be of any length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,18 @@ def failed_record(
         diagnosis={},
         timings={},
         provenance=origin.provenance(moment.started, now(), moment.device),
-        failure=Failure(stage=stage, reason=reason, log_tail=list(log_tail)[-LOG_LINES:]),
+        failure=Failure(
+            stage=stage,
+            reason=_printable(reason, MAX_REASON),
+            log_tail=[_printable(line, MAX_LINE) for line in log_tail[-LOG_LINES:]],
+        ),
     )
+
+
+def _printable(text: str, limit: int) -> str:
+    """The text as UTF-8 can hold it, cut where it is too long."""
+    clean = text.encode("utf-8", errors="backslashreplace").decode()
+    return clean if len(clean) <= limit else f"{clean[:limit]} … ({len(clean)} characters)"
 
 
 def _common(plan: GroupPlan, sources: Mapping[str, str | None]) -> dict[str, Any]:

@@ -58,7 +58,6 @@ class _Lines:
 
     def __init__(self, total: int, workers: int) -> None:
         self._pace = _Pace(total, workers)
-        self._ended: Ended | None = None
 
     def take(self, event: Event) -> None:
         self._pace.take(event)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Any
 
 from benchmark.executors.base import Ended, EndKind, Event, Job, Progressed, Recorded, Started, job_to_json
@@ -23,6 +23,7 @@ from benchmark.records import RunRecord
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 3.0  # a worker that watches its deadline stops by itself, and says where
+_LINGER_SECONDS = 5.0  # for a worker that is done, or gone, while a child or a thread of a method holds its output
 _TAIL_LINES = 20
 _TAIL_BYTES = 16_384
 
@@ -51,6 +52,8 @@ class LocalExecutor:
                     yield Started(process.job)
                 with suppress(queue.Empty):
                     process, line = lines.get(timeout=_POLL_SECONDS)
+                    if process not in running:  # what a child says that outlived its worker
+                        continue
                     if line is None:  # the worker closed its end: it is over
                         running.remove(process)
                         yield process.end()
@@ -58,17 +61,20 @@ class LocalExecutor:
                         event = process.read(line)
                         if event is not None:
                             yield event
-                for process in running:
+                for process in list(running):
                     process.enforce_limits()
+                    if process.abandoned:
+                        running.remove(process)
+                        yield process.end()
         finally:
             for process in running:
                 process.kill()
                 process.close()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Process:
-    """A worker and what is known of it."""
+    """A worker and what is known of it. `over_since`: when it was first seen to be done or gone."""
 
     job: Job
     handle: subprocess.Popen[str]
@@ -77,7 +83,8 @@ class _Process:
     stage: str = "start"
     verdict: EndKind | None = None
     reason: str = ""
-    peak_bytes: int = field(default=0)
+    over_since: float | None = None
+    reader: threading.Thread | None = None
 
     @classmethod
     def start(cls, job: Job, command: Sequence[str], lines: queue.Queue[tuple[_Process, str | None]]) -> _Process:
@@ -107,20 +114,28 @@ class _Process:
 
         def forward() -> None:
             assert handle.stdout is not None  # a pipe
-            for line in handle.stdout:
-                lines.put((process, line))
+            with handle.stdout:  # closed here: closing what another thread reads would wait for it
+                for line in handle.stdout:
+                    lines.put((process, line))
             lines.put((process, None))
 
-        threading.Thread(target=forward, daemon=True).start()
+        process.reader = threading.Thread(target=forward, daemon=True)
+        process.reader.start()
         return process
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether killing its group did not end its output: a child has left the group, and nobody waits for it."""
+        return self.over_since is not None and time.monotonic() - self.over_since > 2 * _LINGER_SECONDS
 
     def read(self, line: str) -> Event | None:
         """The event of one line; None if it only concerns this class."""
         try:
             event: dict[str, Any] = json.loads(line)
-        except ValueError:
+            kind = event.pop("type")
+        except (ValueError, KeyError, AttributeError, TypeError):
             return None  # half a line of a worker that was killed
-        match event.pop("type"):
+        match kind:
             case "progress":
                 self.stage = event["stage"]
                 return Progressed(self.job, **event)
@@ -134,8 +149,11 @@ class _Process:
         return None
 
     def enforce_limits(self) -> None:
-        """Kills the process group once it is over its time or its memory."""
-        if self.verdict is not None:
+        """Kills the process group once it is over its time or its memory, or lingers when it is over."""
+        if self.verdict is not None or self.handle.poll() is not None:
+            self.over_since = self.over_since or time.monotonic()
+            if time.monotonic() - self.over_since > _LINGER_SECONDS:
+                self.kill()
             return
         seconds, limit = time.monotonic() - self.started, self.job.memory_limit_bytes
         if seconds > self.job.timeout_seconds + _GRACE_SECONDS:
@@ -159,7 +177,7 @@ class _Process:
         status = self._wait()
         self.kill()  # what the worker may have left behind
         kind, reason = self.verdict, self.reason
-        if kind is None or (kind == "done" and status != 0):
+        if kind is None or (kind == "done" and status not in (0, -signal.SIGKILL)):  # we kill those that linger
             kind, reason = "crashed", _reason_of(status)
         tail = self._tail()
         self.close()
@@ -173,10 +191,11 @@ class _Process:
     def close(self) -> None:
         """Reaps the process and closes its files."""
         self._wait()
-        for stream in (self.handle.stdin, self.handle.stdout):
-            if stream is not None:
-                with suppress(OSError, ValueError):
-                    stream.close()
+        if self.handle.stdin is not None:
+            with suppress(OSError, ValueError):
+                self.handle.stdin.close()
+        if self.reader is not None:
+            self.reader.join(timeout=1.0)
         self.log.close()
 
     def _wait(self) -> int:

@@ -224,3 +224,28 @@ def test_watchers_see_records_of_lost_replicates_too(store: ArtefactStore, resul
         watch=seen.append,
     )
     assert sum(isinstance(event, Recorded) for event in seen) == 2
+
+
+def test_a_watcher_hears_of_lost_records_before_their_job_ends(
+    store: ArtefactStore, results: Path, origin: Origin
+) -> None:
+    heard: list[str] = []
+    run_plan(
+        planned(store, results),
+        Fixed(end("crashed", "boom")),
+        home=store.home,
+        results=results,
+        origin=origin,
+        limits=Limits(),
+        watch=lambda event: heard.append(type(event).__name__),
+    )
+    assert heard == ["Started", "Recorded", "Recorded", "Ended"]
+
+
+def test_what_a_method_says_is_cut_and_made_printable(store: ArtefactStore, results: Path, origin: Origin) -> None:
+    summary = drive(planned(store, results), store, results, origin, Fixed(end("crashed", "\udcff" + "x" * 100_000)))
+    (first, *_) = summary.records
+    assert first.failure is not None
+    assert first.failure.reason.startswith("\\udcffxxx")
+    assert len(first.failure.reason) < 5_000
+    assert read_record(first.cell.path(results)) == first

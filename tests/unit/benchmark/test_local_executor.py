@@ -152,3 +152,39 @@ def assert_gone(pid: int) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"process {pid} is still there")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (SEND.format("type='done'"), "done"),
+        ("os.kill(os.getpid(), signal.SIGKILL)\n", "crashed"),
+        (
+            SEND.format("type='done'") + "import threading; threading.Thread(target=time.sleep, args=(60,)).start()",
+            "done",
+        ),
+    ],
+)
+@pytest.mark.parametrize("leaves_the_group", [False, True])
+def test_a_child_or_thread_that_holds_the_output_keeps_nobody_waiting(
+    body: str, kind: str, leaves_the_group: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.executors.local._LINGER_SECONDS", 0.3)
+    pid_file = tmp_path / "pid"
+    fork = (
+        "if os.fork() == 0:\n"
+        f"    if {leaves_the_group}: os.setsid()\n"
+        f"    open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60); os._exit(0)\n"
+        f"while not os.path.exists({str(pid_file)!r}) or not open({str(pid_file)!r}).read(): time.sleep(0.01)\n"
+    )
+    started = time.monotonic()
+    ended = the_end(run(fork + body))
+    assert ended.kind == kind
+    assert time.monotonic() - started < 10
+    if leaves_the_group:
+        psutil.Process(int(pid_file.read_text())).kill()
+    assert_gone(int(pid_file.read_text()))
+
+
+def test_lines_that_are_no_events_are_left_out() -> None:
+    assert the_end(run("print('3'); print('[1]'); print('{}')\n" + SEND.format("type='done'"))).kind == "done"
