@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def parse_cell(text: str) -> CellId:
         UsageError: if the text has another form or a name in it is unknown.
     """
     parts = text.strip("/").split("/")
-    if len(parts) < 6 or not parts[-1].startswith("seed-") or not parts[-1][5:].isdigit():
+    if len(parts) < 6 or not re.fullmatch(r"seed-[0-9]{1,10}", parts[-1]):
         raise UsageError(
             f"{text!r} is no cell. Expected protocol/task/dataset/augmenter/learner/seed-k, "
             "e.g. quick/mpe/spread/exp/rad-s/bc/seed-0."

@@ -12,6 +12,9 @@ from tasks.common.errors import MatrixError
 
 Location = tuple[str | int, ...]
 
+_MAX_DEPTH = 20
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
 
 @dataclass(frozen=True)
 class MarkedDocument:
@@ -29,14 +32,14 @@ class MarkedDocument:
 
 
 def read_marked(path: Path) -> MarkedDocument:
-    """Parses one YAML file of plain values (no tags, no duplicate keys).
+    """Parses one YAML file of plain values (no tags, aliases or duplicate keys; keys are words).
 
     Raises:
         MatrixError: with the line, if the file is unreadable or no YAML.
     """
     source = path.name
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = _compose(path.read_text(encoding="utf-8"), source)
         lines: dict[Location, int] = {}
         value = None if node is None else _build(node, (), lines, source)
     except yaml.MarkedYAMLError as error:
@@ -48,12 +51,29 @@ def read_marked(path: Path) -> MarkedDocument:
     return MarkedDocument(source, value, lines)
 
 
+def _compose(text: str, source: str) -> yaml.Node | None:
+    """The tree of a document, refused before it is built where it is deeper than any matrix or repeats itself."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        line = f"{source}, line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):  # a few lines of them can stand for more values than memory holds
+            raise MatrixError(f"{line}: *{event.anchor} is an alias. Write the values out.")
+        if depth > _MAX_DEPTH:
+            raise MatrixError(f"{line}: more than {_MAX_DEPTH} levels of nesting. A matrix has three.")
+    return yaml.compose(text, Loader=yaml.SafeLoader)
+
+
 def _build(node: yaml.Node, location: Location, lines: dict[Location, int], source: str) -> Any:
     lines[location] = node.start_mark.line + 1
+    if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+        raise MatrixError(f"{source}, line {lines[location]}: the tag {node.tag!r} is not allowed. Remove it.")
     if isinstance(node, yaml.MappingNode):
         built: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
+            if not isinstance(key, str):
+                raise MatrixError(f"{source}, line {key_node.start_mark.line + 1}: a key must be a word.")
             if key in built:
                 raise MatrixError(f"{source}, line {key_node.start_mark.line + 1}: key {key!r} is given twice.")
             built[key] = _build(value_node, (*location, key), lines, source)

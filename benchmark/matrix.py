@@ -16,6 +16,8 @@ from benchmark.protocols import Mix, make_protocol, with_mix
 from tasks.common.errors import AugMARLError, MatrixError, NothingSelectedError, UnknownNameError, UsageError
 
 SHIPPED = Path(__file__).parent / "matrices"
+MAX_REPLICATES = 1_000
+_Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Exclusion(BaseModel):
@@ -42,7 +44,10 @@ class MatrixFile(BaseModel):
     datasets: Annotated[list[str], Field(min_length=1)]
     augmenters: Annotated[list[str], Field(min_length=1)]
     learners: Annotated[list[str], Field(min_length=1)]
-    replicates: Annotated[int, Field(ge=1)] | Annotated[list[int], Field(min_length=1)]
+    replicates: (
+        Annotated[int, Field(ge=1, le=MAX_REPLICATES)]
+        | Annotated[list[_Seed], Field(min_length=1, max_length=MAX_REPLICATES)]
+    )
     exclude: list[Exclusion] = Field(default_factory=list)
 
 
@@ -128,7 +133,7 @@ def load_matrix(name: str) -> Matrix:
     protocol = _at(document, ("protocol",), make_protocol, content.protocol)
     if content.mix is not None:
         protocol = with_mix(protocol, _at(document, ("mix",), Mix.parse, content.mix))
-    return Matrix(
+    matrix = Matrix(
         name=path.stem,
         summary=content.summary,
         protocol=protocol.name,
@@ -139,6 +144,15 @@ def load_matrix(name: str) -> Matrix:
         seeds=tuple(seeds),
         exclusions=tuple(content.exclude),
     )
+    for i, rule in enumerate(matrix.exclusions):
+        for axis in AXES:
+            glob = getattr(rule, axis)
+            if not any(glob_matches(glob, value) for value in axes[axis]):  # a misspelt rule would exclude nothing
+                raise MatrixError(
+                    f"{document.where(('exclude', i, axis))}: {axis} {glob!r} is none of the matrix's "
+                    f"{', '.join(axes[axis])}, so the rule excludes nothing. Correct or remove it."
+                )
+    return matrix
 
 
 def select(groups: Sequence[CellGroup], patterns: Sequence[str]) -> list[CellGroup]:
@@ -146,7 +160,7 @@ def select(groups: Sequence[CellGroup], patterns: Sequence[str]) -> list[CellGro
 
     Raises:
         UsageError: for a pattern of another form or an unknown axis.
-        NothingSelectedError: if nothing is left.
+        NothingSelectedError: if nothing is left, or a pattern matches nothing by itself.
     """
     by_axis: dict[str, list[str]] = {}
     for pattern in patterns:
@@ -155,6 +169,9 @@ def select(groups: Sequence[CellGroup], patterns: Sequence[str]) -> list[CellGro
             raise UsageError(f"{pattern!r} is no selection. Expected axis=name or axis=glob, e.g. task=mpe/*.")
         if axis not in (*AXES, "seed"):
             raise UnknownNameError("axis", axis, (*AXES, "seed"))
+        values = _values(groups, axis)
+        if not any(glob_matches(glob, value) for value in values):
+            raise NothingSelectedError(f"No cell matches {pattern!r}. The matrix has {axis}: {', '.join(values)}.")
         by_axis.setdefault(axis, []).append(glob)
     seed_globs = by_axis.pop("seed", ["*"])
     selected = []
@@ -184,8 +201,9 @@ def _validated(document: MarkedDocument) -> MatrixFile:
     try:
         return MatrixFile.model_validate(document.value)
     except ValidationError as error:
-        # A misspelt key is also a missing one; the first tells the user what to do.
-        problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        # A misspelt key is also a missing one; the first tells the user what to do. Of the alternatives for a value,
+        # the one that got furthest is the one that was meant.
+        problem = min(error.errors(), key=lambda found: (found["type"] != "extra_forbidden", -len(found["loc"])))
         raw = tuple(
             part for part in problem["loc"] if part not in ("int", "list[int]") and "constrained" not in str(part)
         )

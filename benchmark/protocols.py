@@ -139,10 +139,13 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     }
 )
 
-_VARIABLE = {
-    "dataset_episodes", "dataset_seed", "amount_ratio", "mix", "updates", "batch_size", "snapshots",
-    "evaluation_episodes", "curve_episodes", "environment_seed", "timeout_seconds",
+_LOWEST = {
+    "dataset_episodes": 1, "dataset_seed": 0, "amount_ratio": 0, "updates": 1, "batch_size": 1, "snapshots": 1,
+    "evaluation_episodes": 1, "curve_episodes": 1, "environment_seed": 0, "timeout_seconds": 1,
 }  # fmt: skip
+"""The settings that a name may vary beside `mix`, and the smallest value of each."""
+_HIGHEST = 10**9
+_FRACTIONAL = ("amount_ratio", "timeout_seconds")
 
 
 def make_protocol(text: str) -> Protocol:
@@ -159,14 +162,15 @@ def make_protocol(text: str) -> Protocol:
     base = PROTOCOLS[selector.name]
     changes: dict[str, Any] = {}
     for setting, value in selector.params.items():
-        if setting not in _VARIABLE:
-            raise UnknownNameError(f"setting of protocol {base.name}", setting, _VARIABLE)
         if setting == "mix":
             changes[setting] = Mix.parse(str(value))
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-            raise UsageError(f"Protocol setting {setting}={value!r} is not a number of 0 or more.")
-        if setting not in ("amount_ratio", "timeout_seconds") and not isinstance(value, int):
+        if setting not in _LOWEST:
+            raise UnknownNameError(f"setting of protocol {base.name}", setting, [*_LOWEST, "mix"])
+        low = _LOWEST[setting]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= _HIGHEST:
+            raise UsageError(f"Protocol setting {setting}={value!r} is not a number from {low} to {_HIGHEST:,}.")
+        if setting not in _FRACTIONAL and not isinstance(value, int):
             raise UsageError(f"Protocol setting {setting}={value!r} is not a whole number.")
         if setting.endswith("episodes") and setting != "curve_episodes":
             changes[setting] = {"default": value}

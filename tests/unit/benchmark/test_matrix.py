@@ -114,8 +114,6 @@ def groups(tmp_path: Path) -> list[CellGroup]:
 
 
 def test_patterns_of_one_axis_are_alternatives_and_axes_are_joined(groups: list[CellGroup]) -> None:
-    chosen = select(groups, ["task=mpe/t*", "augmenter=original", "augmenter=rad-s[[]*", "seed=1"])
-    assert {group.augmenter for group in chosen} == {"original"}
     chosen = select(
         groups, ["task=mpe/t*", "augmenter=original", "augmenter=rad-s*", "dataset=exp-m[t_imb=8]", "seed=1"]
     )
@@ -131,6 +129,49 @@ def test_selecting_nothing_says_what_there_is(groups: list[CellGroup]) -> None:
         select(groups, ["learner=td3"])
     with pytest.raises(NothingSelectedError, match="seed: 0, 1"):
         select(groups, ["seed=7"])
+
+
+def test_a_pattern_that_matches_nothing_is_an_error_beside_one_that_does(groups: list[CellGroup]) -> None:
+    with pytest.raises(NothingSelectedError, match=r"'augmenter=rads'.*augmenter: original, rad-s\[low=0.5\]"):
+        select(groups, ["augmenter=original", "augmenter=rads"])
+    with pytest.raises(NothingSelectedError, match=r"'augmenter=rad-s\[\[\]\*'"):  # brackets stand for themselves
+        select(groups, ["augmenter=original", "augmenter=rad-s[[]*"])
+
+
+@pytest.mark.parametrize(
+    ("replicates", "message"),
+    [
+        ("[-1, 0]", "line 9: replicates.*: Input should be greater than or equal to 0"),
+        ("1000000000000", "line 9: replicates: Input should be less than or equal to 1000"),
+        ("99999999999999999999999", "line 9"),
+        ("[99999999999999999999999]", "line 9"),
+    ],
+)
+def test_replicates_that_no_machine_runs_are_refused(tmp_path: Path, replicates: str, message: str) -> None:
+    with pytest.raises(MatrixError, match=message):
+        load(tmp_path, GOOD.replace("replicates: 2", f"replicates: {replicates}"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("learners: [bc]", "learners: !!python/object/apply:os.system [bc]", "line 8: the tag .* not allowed"),
+        ("learners: [bc]", "learners: &a [bc, *a]", r"line 8: \*a is an alias"),
+        ("learners: [bc]", "learners: [bc]\n? [a, b]\n: 3", "line 9: a key must be a word"),
+        ("learners: [bc]", f"learners: {'[' * 3000}{']' * 3000}", "line 8: more than 20 levels"),
+        ("mpe/tag*", "mpe/tagg*", r"line 11: task 'mpe/tagg\*' is none of the matrix's mpe/spread, mpe/tag"),
+    ],
+)
+def test_yaml_that_is_more_than_plain_values_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(MatrixError, match=f"mine.yaml, {message}"):
+        load(tmp_path, GOOD.replace(old, new))
+
+
+def test_a_few_lines_that_stand_for_millions_of_values_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12))]
+    with pytest.raises(MatrixError, match="line 2: .* is an alias"):
+        load(tmp_path, "\n".join(lines))
 
 
 @pytest.mark.parametrize(
