@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,15 @@ class ArtefactStore:
         return None
 
     def lock(self, key: Key) -> BaseFileLock:
-        """A lock between processes on making this artefact; the system releases it if its holder dies."""
+        """A lock between processes on making this artefact; the system releases it if its holder dies.
+
+        Raises:
+            StorageError: if the file of the lock cannot be made (a full or read-only disk).
+        """
         path = self.home / "locks" / f"{key.stage}-{key.digest[:32]}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with _storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         return FileLock(path)
 
     @contextmanager
@@ -146,9 +152,14 @@ class ArtefactStore:
         return min(candidates, key=lambda candidate: len(candidate[1]), default=None)
 
     def remove(self, artefact: Artefact) -> None:
-        """Deletes an artefact whole: it is renamed first, so nobody meets half of it."""
+        """Deletes an artefact whole: it is renamed first, so nobody meets half of it. One that is gone is no error.
+
+        Raises:
+            StorageError: if it cannot be removed (a read-only disk).
+        """
         doomed = artefact.folder.with_name(f".{artefact.digest[:16]}.{os.getpid()}.tmp")
-        artefact.folder.rename(doomed)
+        with _storing(artefact.folder), suppress(FileNotFoundError):
+            artefact.folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def sizes(self) -> dict[Stage, tuple[int, int]]:

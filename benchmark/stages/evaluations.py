@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -28,24 +29,27 @@ def obtain(
     Raises:
         MethodError: if a policy returns actions that the task forbids.
     """
-    found = {seed: context.store.find_intact(plan.evaluation_key(seed)) for seed in policies}
-    missing = [seed for seed, artefact in found.items() if artefact is None]
-    healthy = [seed for seed in missing if not policies[seed].notes["diverged"]]
-    watch = Stopwatch(together=max(1, len(healthy)))
-    with watch.running():
-        evaluations = _evaluate(plan, {seed: policies[seed] for seed in healthy}, context) if healthy else {}
-    for seed in missing:
-        key = plan.evaluation_key(seed)
-        with context.store.lock(key), context.store.writing(key, plan.learner.source) as draft:
-            document = evaluations[seed].model_dump(mode="json") if seed in evaluations else None
-            write_bytes(draft.folder / EVALUATION_FILE, json.dumps(document).encode())
-            draft.cost = watch.cost
-            draft.notes = {**notes[seed], "diagnosis": _diagnosis(policies[seed], evaluations.get(seed))}
-    result = {}
-    for seed, artefact in found.items():
-        stored = artefact or context.store.find(plan.evaluation_key(seed))
-        assert stored is not None  # found, or just written
-        result[seed] = Found(stored, cached=seed not in missing)
+    store, keys = context.store, {seed: plan.evaluation_key(seed) for seed in policies}
+    with ExitStack() as locks:
+        for key in sorted(keys.values(), key=lambda key: key.digest):  # one order for all: no two wait for each other
+            locks.enter_context(store.lock(key))
+        found = {seed: store.find_intact(key) for seed, key in keys.items()}
+        missing = [seed for seed, artefact in found.items() if artefact is None]
+        healthy = [seed for seed in missing if not policies[seed].notes["diverged"]]
+        watch = Stopwatch(together=max(1, len(healthy)))
+        with watch.running():
+            evaluations = _evaluate(plan, {seed: policies[seed] for seed in healthy}, context) if healthy else {}
+        for seed in missing:
+            with store.writing(keys[seed], plan.learner.source) as draft:
+                document = evaluations[seed].model_dump(mode="json") if seed in evaluations else None
+                write_bytes(draft.folder / EVALUATION_FILE, json.dumps(document).encode())
+                draft.cost = watch.cost
+                draft.notes = {**notes[seed], "diagnosis": _diagnosis(policies[seed], evaluations.get(seed))}
+        result = {}
+        for seed, artefact in found.items():
+            stored = artefact or store.find(keys[seed])
+            assert stored is not None  # found, or just written under the lock
+            result[seed] = Found(stored, cached=seed not in missing)
     return result
 
 

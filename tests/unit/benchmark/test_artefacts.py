@@ -136,3 +136,18 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     loaded = load_arrays(tmp_path / "a.safetensors")
     for name, array in arrays.items():
         np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_a_home_that_cannot_be_written_is_a_storage_error_and_no_failed_cell(tmp_path: Path) -> None:
+    (tmp_path / "blocked").write_text("a file")
+    with pytest.raises(StorageError, match="AUGMARL_HOME"):
+        ArtefactStore(tmp_path / "blocked").lock(KEY)
+
+
+def test_removing_what_another_process_has_removed_is_no_error(store: ArtefactStore) -> None:
+    make(store)
+    found = store.find(KEY)
+    assert found is not None
+    store.remove(found)
+    store.remove(found)
+    assert store.find(KEY) is None

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -345,3 +347,32 @@ def small() -> OfflineDataset:
 def test_records_are_json_without_nan(run_smoke: RunSmoke) -> None:
     for record in run_smoke():
         json.loads(record.model_dump_json(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_two_runs_of_one_group_at_once_do_its_work_once(
+    store: ArtefactStore, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.stages import evaluations
+
+    evaluated: list[int] = []
+    real = evaluations._evaluate
+
+    def slow(*arguments: Any) -> Any:
+        evaluated.append(1)
+        time.sleep(0.5)
+        return real(*arguments)
+
+    monkeypatch.setattr(evaluations, "_evaluate", slow)
+    records: list[RunRecord] = []
+    runs = [
+        threading.Thread(
+            target=run_group, args=(plan_group(smoke_group()), Context(store=store), origin, records.append)
+        )
+        for _ in range(2)
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [record.status for record in records] == ["ok"] * 4
+    assert len(evaluated) == 1
