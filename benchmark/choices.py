@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -78,9 +80,26 @@ def choose_learner(text: str) -> Choice[Learner[Any]]:
     return _choose(LEARNERS, text)
 
 
+def load_method(table: Registry[type[MethodT]], name: str) -> type[MethodT]:
+    """Imports a method. What its package prints goes to standard error, since standard output may be a document.
+
+    Raises:
+        UsageError: for an unknown name, or a plugin that cannot be imported or ends the program.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return table.load(name)
+    except SystemExit as error:
+        entry = table.entry(name)
+        raise UsageError(
+            f"{table.kind} {name!r} of package {entry.package!r} could not be loaded from {entry.target!r}: it calls "
+            f"sys.exit({error.code!r}) when imported. Fix or uninstall that package."
+        ) from error
+
+
 def _choose(table: Registry[type[MethodT]], text: str) -> Choice[MethodT]:
     selector = Selector.parse(text)
-    entry, method_class = table.entry(selector.name), table.load(selector.name)
+    entry, method_class = table.entry(selector.name), load_method(table, selector.name)
     choice = Choice(str(selector), entry.target, {**entry.params, **selector.params}, method_class)
     if not isinstance(getattr(method_class, "version", None), int):
         raise UsageError(f"{table.kind} {selector.name!r} has no whole number as `version`. Add `version = 1`.")

@@ -144,7 +144,10 @@ class _GroupRun:
 
 @dataclass
 class _Guard:
-    """A block whose failure belongs to some replicates. StorageError and interruptions pass through."""
+    """A block whose failure belongs to some replicates, `sys.exit` included.
+
+    StorageError and interruptions pass through.
+    """
 
     run: _GroupRun
     seeds: tuple[int, ...]
@@ -154,7 +157,7 @@ class _Guard:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
-        if error is None or isinstance(error, StorageError) or not isinstance(error, Exception):
+        if isinstance(error, StorageError) or not isinstance(error, (Exception, SystemExit)):
             return False
         log = tuple(traceback.format_exception(error))
         _LOG.error("%s failed at stage %s\n%s", self.run.plan.group.name, self.stage, "".join(log))
@@ -163,7 +166,7 @@ class _Guard:
         return True
 
 
-def _status_of(error: Exception) -> Status:
+def _status_of(error: BaseException) -> Status:
     if isinstance(error, UnsupportedError):
         return "unsupported"
     if isinstance(error, TimeoutError):
@@ -173,7 +176,9 @@ def _status_of(error: Exception) -> Status:
     return "failed"
 
 
-def _reason_of(error: Exception) -> str:
+def _reason_of(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"The method ended its process with sys.exit({error.code!r}). Raise an error instead."
     if isinstance(error, (AugMARLError, TimeoutError)) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import keyword
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ from typing import Any, Literal, get_args
 import jinja2
 
 from benchmark.checks import Check, augmenter_checks, learner_checks
+from benchmark.choices import load_method
 from methods.augmenters import AUGMENTERS
 from methods.learners import LEARNERS
 from tasks.common.errors import AugMARLError, MethodError, UnknownNameError, UsageError
@@ -57,10 +60,13 @@ def new_package(name: str, kind: str, out: Path) -> list[Path]:
         raise UsageError(f"{name!r} is not a plugin name. Use lower-case words and digits joined by '-', e.g. my-idea.")
     if name in AUGMENTERS.names() or name in LEARNERS.names() or name == "augmarl":
         raise UsageError(f"{name!r} is taken. `bench list {kind}s` shows all names; choose another one.")
-    folder = out / name
+    folder, module = out / name, name.replace("-", "_")
     if folder.exists():
         raise UsageError(f"{folder} exists. Choose another name or --out, or remove it first.")
-    module = name.replace("-", "_")
+    if keyword.iskeyword(module):
+        raise UsageError(f"{name!r} is a word of Python, so no module can have that name. Choose another one.")
+    if importlib.util.find_spec(module) is not None:
+        raise UsageError(f"A module {module!r} exists, which the new one would hide. Choose another name.")
     values = {
         "name": name,
         "kind": kind,
@@ -89,12 +95,12 @@ def method_checks(text: str) -> tuple[Kind, list[Check]]:
     make: Callable[[], Any]
     if selector.name in AUGMENTERS.names():
         params = {**AUGMENTERS.entry(selector.name).params, **selector.params}
-        augmenter = AUGMENTERS.load(selector.name)
+        augmenter = load_method(AUGMENTERS, selector.name)
         make = _builder(text, lambda: augmenter.tiny(params))
         return "augmenter", list(augmenter_checks(make, text))
     if selector.name in LEARNERS.names():
         params = {**LEARNERS.entry(selector.name).params, **selector.params}
-        learner = LEARNERS.load(selector.name)
+        learner = load_method(LEARNERS, selector.name)
         make = _builder(text, lambda: learner.tiny(params))
         return "learner", list(learner_checks(make, text))
     raise UnknownNameError("augmenter or learner", selector.name, [*AUGMENTERS.names(), *LEARNERS.names()])
@@ -107,7 +113,7 @@ def run_checks(checks: Sequence[Check]) -> Iterator[Result]:
             reason = check.run()
         except MethodError as error:
             yield Result(check.name, "failed", str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(frame.filename).name}:{frame.lineno}"
             yield Result(check.name, "failed", f"raised {type(error).__name__} at {place}: {error}")

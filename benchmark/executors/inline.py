@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +24,8 @@ class InlineExecutor:
             kind: EndKind = "done"
             reason = ""
             try:
-                run_job(job, collected.progress, collected.record)
+                with contextlib.redirect_stdout(sys.stderr):  # standard output may be a document
+                    run_job(job, collected.progress, collected.record)
             except StorageError as error:
                 kind, reason = "fatal", str(error)
             yield from collected.events

@@ -86,6 +86,7 @@ def test_the_tests_of_a_new_package_pass(installed: Path) -> None:
         ("bad-amount", "for `run.budget.amount` = 7"),
         ("bad-writes", "changed the dataset it was given"),
         ("bad-seed", "two runs with one seed differ"),
+        ("bad-exits", "raised SystemExit at misbehaving_augmenters.py:"),
         ("bad-learner-raises", "the plugin fell over"),
         ("bad-learner-nan", "NaN actions of replicas [0 1 2]"),
         ("bad-learner-shape", "returned actions as float32 (3, 4, 4, 2)"),
@@ -112,6 +113,7 @@ def test_a_failed_check_ends_in_exit_code_4(misbehaving: None, capsys: pytest.Ca
     ("name", "message"),
     [
         ("bad-import", "could not be loaded from 'misbehaving_broken:Missing': ModuleNotFoundError"),
+        ("bad-import-exits", "it calls sys.exit(0) when imported"),
         ("bad-class", "expected a subclass of methods.base.Augmenter"),
         ("bad-nann", "Did you mean 'bad-nan'"),
         ("bad-nan[x=1]", "has no parameter 'x'"),
@@ -142,6 +144,9 @@ def test_unknown_names_are_looked_up_in_both_tables() -> None:
         ("My Idea", "augmenter", "not a plugin name"),
         ("rad-s", "augmenter", "taken"),
         ("bc", "augmenter", "taken"),
+        ("class", "augmenter", "word of Python"),
+        ("json", "learner", "module 'json' exists"),
+        ("methods", "augmenter", "module 'methods' exists"),
         ("my-idea", "task", "Choose one of: augmenter, learner"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,12 @@ class NeverEnds(WellBehaved):
     def fit(self, data: OfflineDataset, run: Run) -> None:
         while True:
             time.sleep(0.1)
+
+
+class Exits(WellBehaved):
+    def generate(self, data: OfflineDataset, run: Run) -> Any:
+        print("printed by the plugin")
+        sys.exit(0)
 
 
 class NotAnAugmenter:
