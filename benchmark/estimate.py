@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from benchmark.planning import PlannedGroup
-from benchmark.records import RunRecord, read_records
+from benchmark.records import RunRecord, read_record, record_paths
 from tasks.common.errors import RecordError
 
 START_SECONDS = 3.0
@@ -42,13 +43,11 @@ class Timings:
 
 def read_timings(results: Path) -> Timings:
     """Timings of all readable records; an unreadable one is somebody else's message."""
-    records = read_records(results)
     collected = []
-    while True:
-        try:
-            collected.append(next(records))
-        except (StopIteration, RecordError):
-            return Timings.of(collected)
+    for path in record_paths(results):
+        with suppress(RecordError):
+            collected.append(read_record(path))
+    return Timings.of(collected)
 
 
 def group_seconds(planned: PlannedGroup, timings: Timings) -> float | None:

@@ -212,7 +212,12 @@ def read_record(path: Path) -> RunRecord:
         ) from error
 
 
+def record_paths(results: Path) -> list[Path]:
+    """The files of all records under `results/runs`, in order."""
+    return sorted((results / "runs").rglob("seed-*.json"))
+
+
 def read_records(results: Path) -> Iterator[RunRecord]:
     """All records under `results/runs`, in path order. Raises RecordError at the first unreadable one."""
-    for path in sorted((results / "runs").rglob("seed-*.json")):
+    for path in record_paths(results):
         yield read_record(path)

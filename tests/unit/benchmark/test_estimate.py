@@ -6,7 +6,7 @@ from benchmark.artefacts import ArtefactStore
 from benchmark.estimate import START_SECONDS, Timings, group_seconds, read_timings, run_seconds, spoken
 from benchmark.planning import PlannedCell, PlannedGroup
 from benchmark.plans import plan_group
-from benchmark.records import StageTiming
+from benchmark.records import StageTiming, write_record
 from tests.unit.benchmark.conftest import RunSmoke, smoke_group
 
 
@@ -48,3 +48,13 @@ def test_no_records_no_estimate(store: ArtefactStore) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (720, "12 min"), (12_600, "3.5 h")])
 def test_durations_are_spoken(seconds: float, text: str) -> None:
     assert spoken(seconds) == text
+
+
+def test_unreadable_records_cost_no_other_its_timings(store: ArtefactStore, run_smoke: RunSmoke) -> None:
+    for record in run_smoke():
+        write_record(record, store.home)
+    assert read_timings(store.home).seconds
+    broken = store.home / "runs" / "a-first-one" / "seed-0.json"
+    broken.parent.mkdir()
+    broken.write_text("no record")
+    assert group_seconds(planned(()), read_timings(store.home)) is not None
