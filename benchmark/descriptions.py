@@ -16,6 +16,7 @@ from methods.base import Augmenter
 from tasks.common.errors import UnknownNameError
 from tasks.common.selector import Selector
 from tasks.datasets.regimes import REGIMES
+from tasks.datasets.subsample import SUBSAMPLE_PARAMS
 from tasks.registry import make_task
 
 Document = dict[str, Any]
@@ -87,6 +88,10 @@ def _dataset(name: str) -> Document:
     if selector.name not in REGIMES:
         raise UnknownNameError("dataset", selector.name, REGIMES)
     regime = REGIMES[selector.name]
+    known = {*regime.continuous, *regime.discrete, *SUBSAMPLE_PARAMS}
+    for param in selector.params:
+        if param not in known:
+            raise UnknownNameError(f"parameter of dataset {regime.name}", param, known)
     return {
         "name": regime.name,
         "summary": regime.summary,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ def query(sql: str, results: Path) -> Answer:
     """The answer to one SQL statement about the table `runs`.
 
     Raises:
-        UsageError: if the statement fails; the message is DuckDB's.
+        UsageError: if the statement fails (the message is DuckDB's), or if it is not exactly one.
         RecordError: if a record cannot be read.
     """
     import duckdb
@@ -68,7 +70,10 @@ def query(sql: str, results: Path) -> Answer:
             connection.executemany(f"INSERT INTO runs VALUES ({places})", rows)
         connection.execute("SET enable_external_access=false")  # from here on: no files, no network, no extensions
         connection.execute("SET lock_configuration=true")
-        answer = connection.execute(sql)
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1:
+            raise UsageError(f"The query has {len(statements)} statements. Give exactly one.")
+        answer = connection.execute(statements[0])
         description = answer.description or []
         return Answer(tuple(column[0] for column in description), answer.fetchall())
     except duckdb.Error as error:
@@ -106,8 +111,37 @@ def _row(record: RunRecord) -> list[Any]:
     return [values[name] for name in COLUMNS]
 
 
-def as_csv(answer: Answer) -> Iterable[str]:
-    """The answer as lines of CSV, with a header."""
+def as_documents(answer: Answer) -> list[dict[str, Any]]:
+    """The answer as plain JSON values, one object a row.
+
+    Numbers that JSON lacks are the words `NaN`, `Infinity` and `-Infinity`; moments are ISO 8601; columns of type JSON
+    are their text.
+
+    Raises:
+        UsageError: if two columns share a name, since an object has each name once.
+    """
+    twice = next((name for i, name in enumerate(answer.columns) if name in answer.columns[:i]), None)
+    if twice is not None:
+        raise UsageError(f"Two columns are called {twice!r}. Rename one with `as`, or ask for --csv.")
+    return [dict(zip(answer.columns, map(_plain, row), strict=True)) for row in answer.rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def as_csv(answer: Answer) -> str:
+    """The answer as CSV, with a header."""
     import csv
     import io
 
@@ -115,4 +149,4 @@ def as_csv(answer: Answer) -> Iterable[str]:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(answer.columns)
     writer.writerows(answer.rows)
-    return buffer.getvalue().splitlines()
+    return buffer.getvalue()

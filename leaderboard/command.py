@@ -11,7 +11,7 @@ from benchmark.cli.options import AsJson, Results, print_json
 
 app = typer.Typer(help="Build the pages from run records, or serve them.", no_args_is_help=True, add_completion=False)
 
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the site.  [default: <results>/site]")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the site.  \\[default: <results>/site]")]
 
 
 @app.command()

@@ -10,12 +10,14 @@ import typer
 if TYPE_CHECKING:
     from benchmark.behaviour.train import Progress
 
-app = typer.Typer(help="Train and evaluate the behaviour policies that record the data.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train and evaluate the behaviour policies that record the data.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="A task, e.g. mpe/tag[actions=discrete].")],
+    task: Annotated[str, typer.Argument(help="A task, e.g. mpe/tag\\[actions=discrete].")],
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Length in environment steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length in seconds; 300 if neither is given.")] = None,

@@ -8,7 +8,9 @@ import typer
 
 from benchmark.cli.options import AsJson, Home, print_json, print_rows
 
-app = typer.Typer(help="Size of the cached artefacts, and how to prune them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Size of the cached artefacts, and how to prune them.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmark.cli.options import AsJson
+
 if TYPE_CHECKING:
     from tasks.base import Task
     from tasks.datasets.offline import OfflineDataset
@@ -26,7 +28,6 @@ Dataset = Annotated[
 ]
 Episodes = Annotated[int | None, typer.Option(help="Episodes to record. Default: 2,000; medium-replay: its run's.")]
 Seed = Annotated[int, typer.Option(help="Seed of the recording.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; messages go to stderr.")]
 
 
 @app.command()

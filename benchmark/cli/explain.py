@@ -36,7 +36,10 @@ def explain(
         )
     )
     store, path = ArtefactStore(home_folder(home)), wanted.path(results_folder(results))
-    typer.echo(f"{wanted.name}")
+    typer.echo(wanted.name)
+    reason = plan.unsupported()
+    if reason is not None:
+        typer.echo(f"  unsupported: {reason}")
     for key in plan.keys(wanted.seed):
         stored = store.find(key)
         if stored is not None:

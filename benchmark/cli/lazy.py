@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from tasks.common.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,16 @@ class LazyGroup(TyperGroup):
         return typer.core.TyperCommand(cmd_name, help=COMMANDS[cmd_name].help)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Notes which command is called, so that it alone is imported."""
+        """Notes which command is called, so that it alone is imported.
+
+        Raises:
+            UsageError: for an unknown command, with the nearest ones.
+        """
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            nearest = difflib.get_close_matches(args[0], COMMANDS, n=3, cutoff=0.0)
+            raise UsageError(
+                f"Unknown command {args[0]!r}. Did you mean {' or '.join(map(repr, nearest))}? "
+                "`bench --help` shows all commands."
+            )
         ctx.meta["augmarl.called"] = args[0] if args else None
         return super().resolve_command(ctx, args)

@@ -46,7 +46,7 @@ def list_names(
 
 def show(
     kind: Annotated[Thing, typer.Argument(help="What it is.")],
-    name: Annotated[str, typer.Argument(help="Its name, with parameters if you like: rad-s[low=0.5].")],
+    name: Annotated[str, typer.Argument(help="Its name, with parameters if you like: rad-s\\[low=0.5].")],
     as_json: AsJson = False,
 ) -> None:
     """Show one thing: parameters with their defaults, what it supports, where it comes from."""

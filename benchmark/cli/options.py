@@ -26,20 +26,22 @@ ProtocolName = Annotated[
     typer.Option(
         "--protocol",
         envvar="AUGMARL_PROTOCOL",
-        help="Another protocol than the matrix's, e.g. smoke or quick[updates=500].",
+        help="Another protocol than the matrix's, e.g. smoke or quick\\[updates=500].",
     ),
 ]
 Results = Annotated[
     Path | None,
-    typer.Option("--results", envvar="AUGMARL_RESULTS", help="Folder of records.  [default: results/ of the checkout]"),
+    typer.Option(
+        "--results", envvar="AUGMARL_RESULTS", help="Folder of records.  \\[default: results/ of the checkout]"
+    ),
 ]
 Home = Annotated[
     Path | None,
-    typer.Option("--home", envvar="AUGMARL_HOME", help="Folder of caches.  [default: the platform's cache folder]"),
+    typer.Option("--home", envvar="AUGMARL_HOME", help="Folder of caches.  \\[default: the platform's cache folder]"),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, envvar="AUGMARL_JOBS", help="Cell groups at once.  [default: CPU cores]"),
+    typer.Option("--jobs", "-j", min=1, envvar="AUGMARL_JOBS", help="Cell groups at once.  \\[default: CPU cores]"),
 ]
 Device = Annotated[str, typer.Option("--device", envvar="AUGMARL_DEVICE", help="auto, cpu, cuda or cuda:K.")]
 Retry = Annotated[

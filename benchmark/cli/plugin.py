@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Start and check augmenters and learners of other packages.", no_args_is_help=True)
+app = typer.Typer(
+    help="Start and check augmenters and learners of other packages.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 from benchmark.cli.options import AsJson, Results, print_json, print_rows
 
-app = typer.Typer(help="Query all run records with SQL.", no_args_is_help=True)
+app = typer.Typer(help="Query all run records with SQL.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
@@ -32,9 +32,8 @@ def query(
         raise UsageError("--json and --csv exclude each other. Give one of them.")
     answer = queries.query(sql, results_folder(folder))
     if as_json:
-        print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+        print_json(queries.as_documents(answer))
     elif as_csv:
-        for line in queries.as_csv(answer):
-            typer.echo(line)
+        typer.echo(queries.as_csv(answer), nl=False)
     else:
         print_rows(answer.columns, [tuple("" if v is None else str(v) for v in row) for row in answer.rows])

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         result = int(ExitCode.INTERRUPTED)
+    except SystemExit as error:  # ours are returned; a plugin that ends the program must not look like success
+        return _fail(error, f"Something called sys.exit({error.code!r}); a plugin?", ExitCode.INTERNAL)
     except BrokenPipeError:  # `bench list | head`
         sys.stderr.close()
         return ExitCode.OK

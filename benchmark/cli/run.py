@@ -49,12 +49,14 @@ def run(
     timeout: Annotated[
         float | None,
         typer.Option(
-            min=0.0, envvar="AUGMARL_TIMEOUT", help="Seconds a cell group may take.  [default: the protocol's]"
+            min=1.0, envvar="AUGMARL_TIMEOUT", help="Seconds a cell group may take.  \\[default: the protocol's]"
         ),
     ] = None,
     memory_limit: Annotated[
         float | None,
-        typer.Option(min=0.0, envvar="AUGMARL_MEMORY_LIMIT", help="GiB that a worker may hold.  [default: no limit]"),
+        typer.Option(
+            min=0.01, envvar="AUGMARL_MEMORY_LIMIT", help="GiB that a worker may hold.  \\[default: no limit]"
+        ),
     ] = None,
     retry: Retry = True,
     force: Force = False,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmark.cli.options import AsJson, Results
 from tasks.common.errors import ExitCode
 
 app = typer.Typer(add_completion=False)
@@ -19,12 +19,13 @@ def timing(
     only: Annotated[str, typer.Option(help="Comma-separated groups: engine, data, learner, startup.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:K.")] = "cpu",
     save: Annotated[bool, typer.Option("--save", help="Write the result to results/timings/.")] = False,
-    results: Annotated[Path, typer.Option(envvar="AUGMARL_RESULTS", help="Folder of all results.")] = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    results: Results = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure speed as ratios, each against its baseline in this run on this machine."""
     from rich.console import Console
 
+    from benchmark.folders import results_folder
     from benchmark.timing import record
     from benchmark.timing.measurements import MEASUREMENTS, load_measurement
 
@@ -42,7 +43,7 @@ def timing(
     else:
         Console().print(record.as_table(taken))
     if save:
-        messages.print(f"Saved {record.save(document, results)}")
+        messages.print(f"Saved {record.save(document, results_folder(results))}")
     if any(measurement.met is False for measurement in taken):
         messages.print("At least one target was missed.")
         raise typer.Exit(ExitCode.INVALID)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from benchmark.artefacts import ArtefactStore
 from benchmark.cli import main
 from benchmark.cli.lazy import COMMANDS
+from benchmark.doctor import OPTIONAL
 from benchmark.records import RunRecord
 from tasks.common.errors import ExitCode
 from tests.unit.benchmark.conftest import smoke_group
@@ -151,7 +153,14 @@ def test_an_interruption_is_exit_code_130(bench: Bench, monkeypatch: pytest.Monk
         (("results", "query", "select nothing from nowhere"), ExitCode.USAGE, "The table is `runs`"),
         (("results", "query", "select 1", "--json", "--csv"), ExitCode.USAGE, "exclude each other"),
         (("cache", "prune", "--stage", "policyy"), ExitCode.USAGE, "'policy'"),
-        (("rnu",), ExitCode.USAGE, "rnu"),
+        (("results", "query", ""), ExitCode.USAGE, "0 statements. Give exactly one"),
+        (("results", "query", "select 1; select 2"), ExitCode.USAGE, "2 statements"),
+        (("results", "query", "select 1 as a, 2 as a", "--json"), ExitCode.USAGE, "Two columns are called 'a'"),
+        (("show", "dataset", "exp-m[t_im=4]"), ExitCode.USAGE, "'t_imb'"),
+        (("run", "--matrix", "smoke", "--timeout", "0"), ExitCode.USAGE, "--timeout"),
+        (("run", "--matrix", "smoke", "--memory-limit", "0"), ExitCode.USAGE, "--memory-limit"),
+        (("explain", "smoke/mpe/spread/random/rad-s/bc/seed-٣"), ExitCode.USAGE, "is no cell"),
+        (("rnu",), ExitCode.USAGE, "Unknown command 'rnu'. Did you mean 'run'"),
         (("--nonsense",), ExitCode.USAGE, "nonsense"),
     ],
 )
@@ -174,6 +183,32 @@ def test_a_record_of_a_newer_schema_is_exit_code_4(bench: Bench, tmp_path: Path)
         assert code == ExitCode.INVALID
         assert "schema 99" in err
     assert path.read_text() == '{"schema_version": 99}'
+
+
+def test_a_plugin_that_ends_the_program_is_no_success(bench: Bench, misbehaving: None, tmp_path: Path) -> None:
+    matrix = tmp_path / "mine.yaml"
+    matrix.write_text(
+        "protocol: smoke\ntasks: [mpe/spread]\ndatasets: [random]\nlearners: [bc]\nreplicates: 2\n"
+        "augmenters: [bad-exits, original]\n"
+    )
+    code, out, err = bench("run", "--matrix", str(matrix), "--executor", "inline", "--json")
+    statuses = {record["cell"].split("/")[-3]: record["status"] for record in json.loads(out)["records"]}
+    assert (code, statuses) == (ExitCode.FAILED_CELLS, {"bad-exits": "failed", "original": "ok"})
+    assert "sys.exit(0)" in err
+    assert "printed by the plugin" in err
+    code, out, err = bench("show", "augmenter", "bad-import-exits", "--json")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "it calls sys.exit(0) when imported" in err
+
+
+def test_whatever_ends_the_program_is_an_internal_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(name: str) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("benchmark.cli.selected.load_matrix", leave)
+    code, _, err = bench("plan", "--matrix", "smoke")
+    assert code == ExitCode.INTERNAL
+    assert "sys.exit(0)" in err
 
 
 def test_an_internal_error_is_one_message_and_a_traceback_on_request(
@@ -271,17 +306,38 @@ def test_queries_reach_nothing_but_the_records(bench: Bench, tmp_path: Path, sql
     assert list(tmp_path.iterdir()) == []
 
 
+def test_answers_of_any_type_are_json_and_csv(bench: Bench) -> None:
+    sql = (
+        "select 1.5 as a, 2::decimal as b, 'nan'::double as c, date '2026-01-02' as d, [1.5, 2] as e, null as f, "
+        "interval 1 day as g, {'x': 1.25} as h, 'a\u2028\nb' as i"
+    )
+    code, out, _ = bench("results", "query", sql, "--json")
+    (row,) = json.loads(out)
+    assert code == ExitCode.OK
+    assert {name: row[name] for name in "abcdefh"} == {
+        "a": 1.5, "b": 2, "c": "NaN", "d": "2026-01-02", "e": [1.5, 2], "f": None, "h": {"x": 1.25},
+    }  # fmt: skip
+    code, out, _ = bench("results", "query", sql, "--csv")
+    assert next(csv.DictReader(io.StringIO(out, newline="")))["i"] == "a\u2028\nb"
+
+
 def test_an_empty_results_folder_is_an_empty_table(bench: Bench) -> None:
     code, out, _ = bench("results", "query", "select count(*) as n from runs")
     assert (code, out.split()) == (ExitCode.OK, ["n", "0"])
 
 
-def test_doctor_says_what_is_there_and_fails_where_a_run_would(bench: Bench, tmp_path: Path) -> None:
+def test_doctor_says_what_is_there_and_fails_where_a_run_would(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, _ = bench("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(out)}
     assert code == ExitCode.OK
     assert {"python", "torch", "cuda", "jax", "SC2PATH", "chromium", "disk", "mpe/spread"} <= set(findings)
     assert findings["AUGMARL_RESULTS"]["level"] == "ok"
+    (tmp_path / "nobodys").mkdir()  # a folder that happens to have the name of a package
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(OPTIONAL, "nobodys", ("nothing", "pip install nobodys"))
+    assert "not installed; for nothing" in bench("doctor")[1]
     (tmp_path / "blocked").write_text("a file")
     code, out, _ = bench("doctor", "--results", str(tmp_path / "blocked" / "inside"))
     assert code == ExitCode.INTERNAL
@@ -334,6 +390,9 @@ def test_every_command_has_help_and_a_variable_for_every_flag(
     code, out, _ = bench(*path, "--help")
     assert code == ExitCode.OK
     assert command.help
+    for text in (command.help, *(getattr(p, "help", None) for p in command.params)):
+        shown = Text.from_markup(text or "").plain
+        assert shown.count("]") == (text or "").count("]"), "brackets taken for markup: write \\["
     flags = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
     assert out.count("env var: AUGMARL_") == len(flags)
 
