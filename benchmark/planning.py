@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmark.artefacts import ArtefactStore
 from benchmark.cells import CellGroup
-from benchmark.choices import Choice
 from benchmark.plans import GroupPlan, plan_group
 from benchmark.records import RunRecord, read_record
 from tasks.common.errors import UsageError
@@ -124,10 +123,9 @@ def _plan_cell(
         if artefact is None:
             continue
         stored.append(key.stage)
-        makers: dict[str, Choice[Any]] = {"fit": plan.augmenter, "augmented": plan.augmenter, "policy": plan.learner}
-        choice = makers.get(key.stage)
-        if choice is not None and artefact.source_digest not in (None, choice.source):
-            stale[choice.text] += 1
+        maker = plan.maker_of(key.stage)
+        if maker is not None and plan.source_has_changed(artefact):
+            stale[maker.text] += 1
     path = plan.group.cell(seed).path(results)
     record = read_record(path) if path.exists() else None
     state, reason = _state(plan, seed, record, retry, force)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from benchmark.artefacts import Artefact
 from benchmark.cells import CellGroup
 from benchmark.choices import Choice, choose_augmenter, choose_learner
-from benchmark.keys import Key
+from benchmark.keys import Key, Stage
 from benchmark.protocols import Protocol, make_protocol
 from benchmark.records import Artefacts
 from benchmark.stages.datasets import DatasetSource
@@ -145,6 +146,16 @@ class GroupPlan:
             evaluation=self.evaluation_key(seed).digest,
             dataset_card_sha256=card_sha256,
         )
+
+    def maker_of(self, stage: Stage) -> Choice[Any] | None:
+        """The method behind a stage's artefact; None where it is none of this cell's methods."""
+        makers: dict[Stage, Choice[Any]] = {"fit": self.augmenter, "augmented": self.augmenter, "policy": self.learner}
+        return makers.get(stage)
+
+    def source_has_changed(self, artefact: Artefact) -> bool:
+        """Whether the method behind a stored artefact reads otherwise now than when it was made."""
+        maker = self.maker_of(artefact.parts["stage"])
+        return maker is not None and artefact.source_digest not in (None, maker.source)
 
     def unsupported(self) -> str | None:
         """Why this combination is undefined, or None."""

@@ -80,6 +80,10 @@ def report(
         have = (
             f"{len(records)} records of protocols {', '.join(present)} are there." if records else "There is no record."
         )
+        for axis in ("task", "dataset", "learner"):
+            name, names = getattr(selection, axis), sorted({str(getattr(r.cell, axis)) for r in records})
+            if records and name is not None and name not in names:
+                have += f" None has the {axis} {name!r}; they have {', '.join(names)}."
         raise NothingSelectedError(f"Nothing in {results} matches. {have} `bench run --matrix quick` makes more.")
     return rankings
 

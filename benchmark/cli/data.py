@@ -243,7 +243,7 @@ def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
 
         yield report
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         # Nothing is shown of a dataset that was cached.
         handle = bar.add_task(title, total=None, visible=False)

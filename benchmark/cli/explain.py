@@ -44,6 +44,8 @@ def explain(
         stored = store.find(key)
         if stored is not None:
             typer.echo(f"  {key.stage}: hit  {key.digest[:12]}, made in {stored.cost.wall_seconds:.1f} s")
+            if plan.source_has_changed(stored):
+                typer.echo("    the source of its method has changed since, and its version has not")
             continue
         typer.echo(f"  {key.stage}: miss  {key.digest[:12]}")
         nearest = store.nearest(key)

@@ -79,16 +79,14 @@ def _bars(total: int, workers: int) -> Iterator[Watch]:
         Progress,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names have brackets, and plugins say what they like
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
     )
     pace, tasks = _Pace(total, workers), {}
     with Progress(*columns, console=console) as progress:
@@ -104,7 +102,8 @@ def _bars(total: int, workers: int) -> Iterator[Watch]:
                 progress.update(tasks[name], completed=event.done, total=event.total, description=text)
             elif isinstance(event, Ended):
                 progress.remove_task(tasks.pop(name))
-                progress.advance(overall)
+                # Not rich's own estimate, which forgets what is older than 30 s: a group takes longer.
+                progress.update(overall, advance=1, description=f"cell groups{pace.remaining()}")
                 console.print(f"{name}: {pace.outcome(name)}, {event.seconds:.1f} s", highlight=False, markup=False)
 
         yield watch

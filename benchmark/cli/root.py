@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -45,12 +48,13 @@ def bench(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (see `tasks.common.errors.ExitCode`)."""
     try:
-        result = app(
-            args=list(sys.argv[1:] if arguments is None else arguments),
-            prog_name="bench",
-            standalone_mode=False,
-            auto_envvar_prefix="AUGMARL",
-        )
+        with _sigterm_as_ctrl_c():
+            result = app(
+                args=list(sys.argv[1:] if arguments is None else arguments),
+                prog_name="bench",
+                standalone_mode=False,
+                auto_envvar_prefix="AUGMARL",
+            )
     except AugMARLError as error:
         return _fail(error, str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -74,6 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if result == ExitCode.INTERRUPTED:  # newer versions of typer return it, older ones raise
         typer.echo("Interrupted. Everything finished so far is kept; the same command resumes.", err=True)
     return result if isinstance(result, int) else ExitCode.OK
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Ends a command that is told to terminate as Ctrl-C does: workers are killed, nothing that is done is lost."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _fail(error: BaseException, message: str, code: ExitCode) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -96,25 +95,17 @@ def run(
         timeout_seconds=timeout,
         memory_limit_bytes=None if memory_limit is None else int(memory_limit * 2**30),
     )
-    previous = signal.signal(signal.SIGTERM, _interrupt)  # stop as for Ctrl-C: workers are killed, nothing is lost
-    try:
-        with make_watcher(planned, workers) as watch:
-            summary = run_plan(
-                planned,
-                chosen,
-                home=home_folder(home),
-                results=folder,
-                origin=take_origin(threads),
-                limits=limits,
-                watch=watch,
-            )
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with make_watcher(planned, workers) as watch:
+        summary = run_plan(
+            planned,
+            chosen,
+            home=home_folder(home),
+            results=folder,
+            origin=take_origin(threads),
+            limits=limits,
+            watch=watch,
+        )
     _finish(planned, summary, folder, matrix, as_json)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _finish(planned: RunPlan, summary: RunSummary, folder: Path, matrix: str, as_json: bool) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,19 @@ def test_a_full_disk_is_one_message_and_exit_code_1(bench: Bench, monkeypatch: p
     assert err.count("Error:") == 1
     assert "No space left on device" in err
     assert "Traceback" not in err
+
+
+def test_being_told_to_terminate_is_an_interruption_from_the_first_moment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(name: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("benchmark.cli.selected.load_matrix", terminated)
+    assert bench("run", *SMOKE)[0] == ExitCode.INTERRUPTED
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_interruption_is_exit_code_130(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +288,14 @@ def test_explain_tells_hits_and_which_part_of_a_key_changed(bench: Bench) -> Non
     _, out, _ = bench("explain", "smoke/mpe/spread/random/rad-s[low=0.5]/bc/seed-0")
     assert "dataset: hit" in out
     assert "config.low: 0.5 now, 0.8 stored" in out
+
+
+def test_explain_says_where_the_source_of_a_method_has_changed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench("run", *SMOKE)
+    cell = "smoke/mpe/spread/random/rad-s/bc/seed-0"
+    assert "has changed since" not in bench("explain", cell)[1]
+    monkeypatch.setattr("benchmark.choices.source_digest", lambda module: "another")
+    assert bench("explain", cell)[1].count("the source of its method has changed since") == 2
 
 
 def test_queries_answer_as_text_json_and_csv(bench: Bench, tmp_path: Path) -> None:

@@ -112,3 +112,10 @@ def test_help_needs_no_statistics() -> None:
     heavy = ("numpy", "scipy", "rliable", "matplotlib", "torch", "pandas")
     code = f"import sys, leaderboard.command, leaderboard.report; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("axis", "present"), [("task", "mpe/spread"), ("dataset", "exp"), ("learner", "bc")])
+def test_a_report_of_nothing_says_which_name_no_record_has(results: Path, axis: str, present: str) -> None:
+    selection = Selection(**{name: "nobody" if name == axis else None for name in ("task", "dataset", "learner")})
+    with pytest.raises(NothingSelectedError, match=rf"None has the {axis} 'nobody'; they have .*{present}"):
+        report(results, selection)
