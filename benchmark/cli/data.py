@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,6 @@ from benchmark.cli.options import AsJson
 if TYPE_CHECKING:
     from tasks.base import Task
     from tasks.datasets.offline import OfflineDataset
-    from tasks.datasets.summary import Histogram, Summary
-    from tasks.datasets.verify import Finding
 
 app = typer.Typer(
     help="Build, inspect, verify, import and export offline datasets.", no_args_is_help=True, add_completion=False
@@ -70,10 +68,12 @@ def inspect(
     """Show what a dataset holds: returns, episode lengths, action use, who acted. Records it where missing."""
     import json
 
+    from benchmark.cli.dataset_text import print_summary
     from tasks.datasets import store
     from tasks.datasets.summary import summarise
 
     path = _locate(target, dataset, episodes, seed)
+    store.verify_checksum(path)
     summary = summarise(_with_references(store.load(path)), store.load_card(path))
     if plot is not None:
         from tasks.datasets.draw import draw
@@ -83,7 +83,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps({**summary.document(), "path": str(path)}, indent=1))
     else:
-        _print_summary(summary, path)
+        print_summary(summary, path)
 
 
 @app.command()
@@ -99,6 +99,7 @@ def verify(
     import json
     from dataclasses import asdict
 
+    from benchmark.cli.dataset_text import print_findings
     from tasks.common.errors import DataError
     from tasks.datasets import store
     from tasks.datasets.verify import verify as verify_file
@@ -109,7 +110,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps({"path": str(path), "findings": [asdict(finding) for finding in findings]}, indent=1))
     else:
-        _print_findings(findings, path)
+        print_findings(findings, path)
     failed = [finding.name for finding in findings if not finding.ok]
     if failed:
         raise DataError(f"{path}: {len(failed)} of {len(findings)} checks failed: {', '.join(failed)}.")
@@ -155,7 +156,9 @@ def export(
     from tasks.datasets import omar, store
 
     folder = _omar_folder(to)
-    data = store.load(_locate(target, dataset, episodes, seed))
+    path = _locate(target, dataset, episodes, seed)
+    store.verify_checksum(path)
+    data = store.load(path)
     omar.write(data, folder)
     typer.echo(f"{data.n_episodes} episodes, {data.n_steps} transitions written", err=True)
     typer.echo(folder)
@@ -248,110 +251,3 @@ def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
         # Nothing is shown of a dataset that was cached.
         handle = bar.add_task(title, total=None, visible=False)
         yield lambda done, total, message: bar.update(handle, completed=done, total=total, visible=True)
-
-
-def _print_summary(summary: Summary, path: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(summary.task)}  {escape(summary.dataset)}[/bold]")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for label, value in _facts(summary):
-        table.add_row(f"[dim]{label}[/dim]", escape(value))
-    console.print(table)
-    typer.echo(path)  # not in the table, which would cut it
-    if summary.returns is not None:
-        console.print("\n[bold]Team return of an episode[/bold]")
-        console.print(_bars(summary.return_histogram, 12))
-    if len(summary.lengths) > 1:
-        console.print("\n[bold]Episode length[/bold]")
-        console.print(_bars(_length_histogram(summary.lengths), 8))
-    for name, histogram in zip(summary.action_names, summary.action_histograms, strict=False):
-        console.print(f"\n[bold]Action {escape(name)}[/bold] (all agents)")
-        console.print(_bars(histogram, 7))
-    shares = {
-        f"agent {i}": dict(zip(summary.action_names, use, strict=True)) for i, use in enumerate(summary.action_use)
-    }
-    behaviour = {f"agent {i}": mix for i, mix in enumerate(summary.behaviour_by_agent)}
-    for title, rows in (("Action use", shares), ("Who acted (methods do not see it)", behaviour)):
-        if rows:
-            console.print(f"\n[bold]{title}[/bold]")
-            console.print(_share_table(rows))
-
-
-def _facts(summary: Summary) -> list[tuple[str, str]]:
-    facts = [
-        ("episodes", f"{summary.episodes:,}"),
-        ("transitions", f"{summary.steps:,}"),
-        ("size", f"{summary.bytes / 1e6:.1f} MB"),
-        ("source", summary.source if summary.seed is None else f"{summary.source}, seed {summary.seed}"),
-    ]
-    if summary.returns is not None:
-        stats = summary.returns
-        facts.append(("mean return", f"{stats.mean:.2f} ± {stats.std:.2f}, {stats.min:.2f} to {stats.max:.2f}"))
-        facts.append(("deciles", "  ".join(f"{value:.0f}" for value in stats.deciles)))
-        facts.append(("by agent", "  ".join(f"{value:.1f}" for value in summary.agent_returns)))
-    if summary.normalised_mean is not None:
-        facts.append(("normalised", f"{summary.normalised_mean:.1f} (random 0, expert 100)"))
-    if summary.mean_length is not None:
-        facts.append(("length", f"{summary.mean_length:.1f} steps, {summary.terminal_share:.0%} true ends"))
-    if summary.win_rate is not None:
-        facts.append(("win rate", f"{summary.win_rate:.1%}"))
-    if summary.saturated is not None:
-        facts.append(("actions", f"{summary.saturated:.1%} of entries at a bound"))
-    return facts
-
-
-def _bars(histogram: Histogram, rows: int) -> Any:
-    """A histogram as lines of blocks, neighbouring bins merged to at most `rows`."""
-    from rich.table import Table
-
-    step = -(-len(histogram.counts) // rows)
-    counts = [sum(histogram.counts[i : i + step]) for i in range(0, len(histogram.counts), step)]
-    edges = [*histogram.edges[:-1:step], histogram.edges[-1]]
-    digits = 0 if max(map(abs, edges)) >= 100 else 2
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    for column in ("right", "left", "right"):
-        table.add_column(justify=column)
-    for i, count in enumerate(counts):
-        width = 40 * count / max(1, *counts)
-        bar = "█" * int(width) + ("▌" if width % 1 >= 0.5 else "▏" if count and width < 0.5 else "")
-        table.add_row(f"{edges[i]:.{digits}f} to {edges[i + 1]:.{digits}f}", f"[cyan]{bar}[/cyan]", f"{count:,}")
-    return table
-
-
-def _length_histogram(lengths: dict[int, int]) -> Histogram:
-    import numpy as np
-
-    from tasks.datasets.summary import Histogram
-
-    return Histogram.of(np.repeat(list(lengths), list(lengths.values())), 8)
-
-
-def _share_table(rows: dict[str, dict[str, float]]) -> Any:
-    from rich.table import Table
-
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
-    for name in names:
-        table.add_column(name.replace("_", "-"), justify="right")
-    for label, row in rows.items():
-        table.add_row(label, *(f"{row.get(name, 0.0):.1%}" for name in names))
-    return table
-
-
-def _print_findings(findings: list[Finding], path: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    typer.echo(path)
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for finding in findings:
-        mark = "[green]ok[/green]" if finding.ok else "[red bold]FAILED[/red bold]"
-        table.add_row(mark, finding.name, escape(finding.detail))
-    console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,10 +106,11 @@ def run(
             limits=limits,
             watch=watch,
         )
-    _finish(planned, summary, folder, matrix, as_json)
+    flags = shlex.join(["--matrix", matrix, *(["--protocol", protocol] if protocol else [])])
+    _finish(planned, summary, folder, flags, as_json)
 
 
-def _finish(planned: RunPlan, summary: RunSummary, folder: Path, matrix: str, as_json: bool) -> None:
+def _finish(planned: RunPlan, summary: RunSummary, folder: Path, flags: str, as_json: bool) -> None:
     """Prints what happened, and ends with the exit code that says so."""
     from benchmark.cli.summary import mean_scores, summary_document
     from tasks.common.errors import ExitCode, NothingSelectedError
@@ -121,11 +123,11 @@ def _finish(planned: RunPlan, summary: RunSummary, folder: Path, matrix: str, as
         typer.echo(
             f"{len(summary.records)} records written, {summary.failed} of them failed. Records: {folder / 'runs'}"
         )
-        typer.echo(f"Ranking: bench report --matrix {matrix}    Pages: bench leaderboard build")
+        typer.echo(f"Ranking: bench report {flags}    Pages: bench leaderboard build")
     for record in summary.records:
         if record.status != "ok" and record.failure is not None:
             typer.echo(f"{record.status}: {record.cell.name}: {record.failure.reason}", err=True)
     if summary.failed:
         raise typer.Exit(int(ExitCode.FAILED_CELLS))
     if not planned.count("run") and not planned.count("cached"):
-        raise NothingSelectedError(f"Every cell was skipped. `bench plan --matrix {matrix}` says why.")
+        raise NothingSelectedError(f"Every cell was skipped. `bench plan {flags}` says why.")

@@ -9,6 +9,7 @@ import pytest
 
 from benchmark.artefacts import ArtefactStore
 from benchmark.cells import CellGroup
+from benchmark.cli import main
 from benchmark.pipeline import run_group
 from benchmark.plans import plan_group
 from benchmark.provenance import Origin, take_origin
@@ -69,5 +70,20 @@ def run_smoke(store: ArtefactStore, origin: Origin) -> RunSmoke:
         records: list[RunRecord] = []
         run_group(plan_group(smoke_group(**axes)), Context(store=store), origin, records.append)
         return sorted(records, key=lambda record: record.cell.seed)
+
+    return run
+
+
+Bench = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Runs a command: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
+import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.text import Text
 
-from benchmark.artefacts import ArtefactStore
-from benchmark.cli import main
 from benchmark.cli.lazy import COMMANDS
-from benchmark.doctor import OPTIONAL
 from benchmark.records import RunRecord
 from tasks.common.errors import ExitCode
-from tests.unit.benchmark.conftest import smoke_group
+from tests.unit.benchmark.conftest import Bench, smoke_group
 
 SMOKE = ("--matrix", "smoke", "--executor", "inline", "--device", "cpu")
-
-Bench = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Runs a command: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def plan_of(bench: Bench, *arguments: str) -> dict[str, int]:
@@ -77,6 +59,13 @@ def test_json_is_one_document_on_standard_output(bench: Bench) -> None:
     assert code == ExitCode.OK
     assert [record["cell"] for record in document["records"]] == ["smoke/mpe/spread/random/rad-s/bc/seed-1"]
     assert "1 to run" in err
+
+
+def test_what_a_run_recommends_finds_its_records(bench: Bench) -> None:
+    _, out, _ = bench("run", *SMOKE, "--protocol", "smoke[updates=3]", "--only", "seed=0")
+    (command,) = re.findall(r"Ranking: bench (.*?)    ", out)
+    code, out, _ = bench(*shlex.split(command))
+    assert (code, "smoke[updates=3]" in out) == (ExitCode.OK, True)
 
 
 def test_another_protocol_gives_other_cells(bench: Bench) -> None:
@@ -239,144 +228,6 @@ def test_an_internal_error_is_one_message_and_a_traceback_on_request(
     code, _, err = bench("--debug", "plan", "--matrix", "smoke")
     assert code == ExitCode.INTERNAL
     assert "Traceback" in err
-
-
-# -- showing -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["tasks", "datasets", "augmenters", "learners", "matrices", "protocols"])
-def test_lists_have_a_name_and_a_summary_each(bench: Bench, kind: str) -> None:
-    code, out, _ = bench("list", kind, "--json")
-    rows = json.loads(out)
-    assert code == ExitCode.OK
-    assert rows
-    assert all(row["name"] and row["summary"] for row in rows)
-    _, text, _ = bench("list", kind)
-    assert all(row["name"] in text for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "expected"),
-    [
-        ("augmenter", "rad-s[low=0.5]", ["low: 0.5", "EAQ, Sec. 4.2", "version: 1", "trains: False"]),
-        ("learner", "bc50", ["keep_fraction: 0.5", "CODI, Sec. 4.1"]),
-        ("task", "mpe/tag", ["n_agents: 3", "behaviour levels: medium, expert"]),
-        ("dataset", "exp-m", ["t_imb", "policies: expert"]),
-        ("matrix", "quick", ["cells: 480", "learners: bc, bc50"]),
-        ("protocol", "quick[updates=5]", ["updates: 5", "publishable: False"]),
-    ],
-)
-def test_show_tells_what_a_thing_is(bench: Bench, kind: str, name: str, expected: list[str]) -> None:
-    code, out, _ = bench("show", kind, name)
-    assert code == ExitCode.OK
-    for text in expected:
-        assert text in out
-    _, document, _ = bench("show", kind, name, "--json")
-    assert json.loads(document)
-
-
-def test_explain_tells_hits_and_which_part_of_a_key_changed(bench: Bench) -> None:
-    cell = "smoke/mpe/spread/random/rad-s/bc/seed-0"
-    _, out, _ = bench("explain", cell)
-    assert out.count("miss") == 4
-    assert "nothing of this stage is stored" in out
-    assert "record: none" in out
-    bench("run", *SMOKE)
-    _, out, _ = bench("explain", cell)
-    assert out.count(": hit") == 4
-    assert "record: ok, of these keys" in out
-    _, out, _ = bench("explain", "smoke/mpe/spread/random/rad-s[low=0.5]/bc/seed-0")
-    assert "dataset: hit" in out
-    assert "config.low: 0.5 now, 0.8 stored" in out
-
-
-def test_explain_says_where_the_source_of_a_method_has_changed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench("run", *SMOKE)
-    cell = "smoke/mpe/spread/random/rad-s/bc/seed-0"
-    assert "has changed since" not in bench("explain", cell)[1]
-    monkeypatch.setattr("benchmark.choices.source_digest", lambda module: "another")
-    assert bench("explain", cell)[1].count("the source of its method has changed since") == 2
-
-
-def test_queries_answer_as_text_json_and_csv(bench: Bench, tmp_path: Path) -> None:
-    bench("run", *SMOKE)
-    sql = (
-        "select augmenter, count(*) as n, avg(normalised) as score from runs where status = 'ok' group by 1 order by 1"
-    )
-    code, out, _ = bench("results", "query", sql, "--json")
-    assert code == ExitCode.OK
-    rows = json.loads(out)
-    assert [(row["augmenter"], row["n"]) for row in rows] == [("original", 2), ("rad-s", 2)]
-    _, out, _ = bench("results", "query", sql, "--csv")
-    assert [row["n"] for row in csv.DictReader(io.StringIO(out))] == ["2", "2"]
-    _, out, _ = bench("results", "query", "select record->>'$.cell.seed' as s from runs limit 1")
-    assert out.splitlines() == ["s", "0"]
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "copy runs to '{folder}/stolen.csv'",
-        "select * from read_text('/etc/hostname')",
-        "attach '{folder}/x.db'",
-        "set enable_external_access=true",
-        "install httpfs",
-    ],
-)
-def test_queries_reach_nothing_but_the_records(bench: Bench, tmp_path: Path, sql: str) -> None:
-    code, _, err = bench("results", "query", sql.format(folder=tmp_path))
-    assert code == ExitCode.USAGE
-    assert "The query failed" in err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_answers_of_any_type_are_json_and_csv(bench: Bench) -> None:
-    sql = (
-        "select 1.5 as a, 2::decimal as b, 'nan'::double as c, date '2026-01-02' as d, [1.5, 2] as e, null as f, "
-        "interval 1 day as g, {'x': 1.25} as h, 'a\u2028\nb' as i"
-    )
-    code, out, _ = bench("results", "query", sql, "--json")
-    (row,) = json.loads(out)
-    assert code == ExitCode.OK
-    assert {name: row[name] for name in "abcdefh"} == {
-        "a": 1.5, "b": 2, "c": "NaN", "d": "2026-01-02", "e": [1.5, 2], "f": None, "h": {"x": 1.25},
-    }  # fmt: skip
-    code, out, _ = bench("results", "query", sql, "--csv")
-    assert next(csv.DictReader(io.StringIO(out, newline="")))["i"] == "a\u2028\nb"
-
-
-def test_an_empty_results_folder_is_an_empty_table(bench: Bench) -> None:
-    code, out, _ = bench("results", "query", "select count(*) as n from runs")
-    assert (code, out.split()) == (ExitCode.OK, ["n", "0"])
-
-
-def test_doctor_says_what_is_there_and_fails_where_a_run_would(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, _ = bench("doctor", "--json")
-    findings = {finding["name"]: finding for finding in json.loads(out)}
-    assert code == ExitCode.OK
-    assert {"python", "torch", "cuda", "jax", "SC2PATH", "chromium", "disk", "mpe/spread"} <= set(findings)
-    assert findings["AUGMARL_RESULTS"]["level"] == "ok"
-    (tmp_path / "nobodys").mkdir()  # a folder that happens to have the name of a package
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(OPTIONAL, "nobodys", ("nothing", "pip install nobodys"))
-    assert "not installed; for nothing" in bench("doctor")[1]
-    (tmp_path / "blocked").write_text("a file")
-    code, out, _ = bench("doctor", "--results", str(tmp_path / "blocked" / "inside"))
-    assert code == ExitCode.INTERNAL
-    assert "problem" in out
-
-
-def test_the_cache_is_measured_and_pruned(bench: Bench, tmp_path: Path) -> None:
-    bench("run", *SMOKE)
-    _, out, _ = bench("cache", "size", "--json")
-    assert json.loads(out)["policy"]["artefacts"] == 4
-    code, out, _ = bench("cache", "prune", "--stage", "policy")
-    assert (code, "Removed 4 artefacts" in out) == (ExitCode.OK, True)
-    assert list(ArtefactStore(tmp_path / "home").stored("policy")) == []
-    code, _, _ = bench("run", *SMOKE, "--force")  # evaluations are still there
-    assert code == ExitCode.OK
 
 
 # -- environment ----------------------------------------------------------------------------------------------------

@@ -85,10 +85,10 @@ def test_golden_keys() -> None:
 
 
 GOLDEN = {
-    "dataset": "8845aff3949a7d3a",
-    "augmented": "a6bf8b0a13095dcd",
-    "policy": "63a0c4819612a465",
-    "evaluation": "cc9485229560113b",
+    "dataset": "d9542060b06f7f0a",
+    "augmented": "08c3d9cbadcddf46",
+    "policy": "e910a833865f5090",
+    "evaluation": "e71319c6c1b30337",
 }
 
 
@@ -111,3 +111,11 @@ def test_records_describe_configs_in_full() -> None:
     method = plan(augmenter="rad-s[low=0.5]").augmenter.as_recorded()
     assert (method.name, method.config["low"], method.config["high"]) == ("rad-s[low=0.5]", 0.5, 1.2)
     assert set(method.config) == {field.name for field in dataclasses.fields(plan().augmenter.method_class.Config)}
+
+
+def test_another_prey_is_another_dataset_and_another_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan(task="mpe/tag")
+    assert set(before.task.environment_files()) == {"prey"}
+    keys = digests(before)
+    monkeypatch.setattr(type(before.task), "environment_files", lambda task: {"prey": "0" * 64})
+    assert changed(keys, digests(plan(task="mpe/tag"))) == set(keys)

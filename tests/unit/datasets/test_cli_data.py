@@ -62,6 +62,19 @@ def test_inspect_reads_well() -> None:
         assert expected in text
 
 
+@pytest.mark.parametrize("command", [("inspect",), ("export", "--to", "omar:out")])
+def test_a_damaged_file_is_neither_shown_nor_exported(tmp_path: Path, command: tuple[str, ...]) -> None:
+    path = tmp_path / "copy.safetensors"
+    ok("build", "mpe/spread", "random", *SMALL, "--out", str(path))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    result = bench_data(command[0], str(path), *command[1:])
+    assert isinstance(result.exception, DataError)
+    assert "was changed or damaged" in str(result.exception)
+    assert (result.stdout, list(tmp_path.glob("out*"))) == ("", [])
+
+
 def test_inspect_takes_a_file() -> None:
     path = ok("build", "mpe/spread", "random", *SMALL).strip()
     assert json.loads(ok("inspect", path, "--json"))["dataset"] == "random"
