@@ -119,6 +119,7 @@ class GroupPlan:
                 "engine": spec.engine,
                 "engine_version": spec.engine_version,
                 "variant": spec.variant,
+                "environment_files": dict(self.task.environment_files()),
                 "episodes": self.protocol.episodes_of_evaluation(spec.family),
                 "curve_episodes": self.protocol.curve_episodes,
                 "environment_seed": self.environment_seed,

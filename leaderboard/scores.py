@@ -72,7 +72,7 @@ class BoardKey:
 
     @property
     def title(self) -> str:
-        """How the board is called on pages, e.g. `quick · mpe-batched 1 · omar+continuous`."""
+        """How the board is called on pages, e.g. `quick · particle 1 · omar+continuous`."""
         parts = (self.protocol, f"{self.engine} {self.engine_version}", self.variant, self.parameters)
         return " · ".join(part for part in parts if part.strip())
 

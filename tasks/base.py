@@ -6,7 +6,7 @@ Arrays in, arrays out. B environments, N learning agents, D observation features
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -101,6 +101,13 @@ class Task(ABC):
     @abstractmethod
     def make_env(self, num_envs: int, seed: int) -> BatchedEnv:
         """A batched environment whose episodes derive from `seed`."""
+
+    def environment_files(self) -> Mapping[str, str]:
+        """SHA-256 of every file that is part of the decision process, by name, such as the weights of a prey.
+
+        They are part of the keys of datasets and evaluations.
+        """
+        return {}
 
     @abstractmethod
     def behaviour_policy(self, level: str) -> BehaviourPolicy:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.behaviour.replay import EpisodeReplay
-from methods.online.matd3 import Transitions
+from methods.online.matd3 import ReplayBatch
 from tasks.base import BatchedEnv, FloatArray
 from tasks.spec import ActionSpec
 
@@ -73,7 +73,7 @@ class OnlineLearner(Protocol):
     def act(self, observations: Tensor) -> Tensor:
         """Exploring actions (B, N, A) for observations (B, N, D), one-hot where discrete."""
 
-    def update(self, batch: Transitions) -> None:
+    def update(self, batch: ReplayBatch) -> None:
         """One step of learning."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.online.matd3 import Transitions
+from methods.online.matd3 import ReplayBatch
 
 
 class EpisodeReplay:
@@ -31,13 +31,13 @@ class EpisodeReplay:
         self._next = (self._next + batch) % self._capacity
         self._count = min(self._count + batch, self._capacity)
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> Transitions:
+    def sample(self, batch_size: int, generator: torch.Generator) -> ReplayBatch:
         """Transitions drawn uniformly with replacement."""
         step = torch.randint(self._count * self._length, (batch_size,), generator=generator)
         row = step + step // self._length  # each episode has one observation more than steps
         observations = self._observations.flatten(0, 1)
         observation_shape, action_shape = self._shape
-        return Transitions(
+        return ReplayBatch(
             observations=observations.index_select(0, row).view(batch_size, *observation_shape),
             actions=self._actions.flatten(0, 1).index_select(0, step).view(batch_size, *action_shape),
             rewards=self._rewards.flatten(0, 1).index_select(0, step),

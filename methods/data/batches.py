@@ -17,7 +17,7 @@ _CHUNK = 8_192  # transitions gathered at a time for a replica: the cost of a ga
 
 
 @dataclass(frozen=True, slots=True)
-class TransitionBatch:
+class StepBatch:
     """Independent steps: observations (R, B, N, D), actions (R, B, N, A) or (R, B, N), available (R, B, N, A)."""
 
     observations: Tensor
@@ -57,7 +57,7 @@ def transition_batches(
     batch_size: int,
     updates: int,
     device: str,
-) -> Iterator[TransitionBatch]:
+) -> Iterator[StepBatch]:
     """`updates` batches of steps drawn uniformly with replacement, replica r's from generator r alone.
 
     Args:
@@ -81,7 +81,7 @@ def transition_batches(
         observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
         for i in range(chunk):
             mask = None if available is None else available[:, i]
-            yield TransitionBatch(observations[:, i], actions[:, i], mask)
+            yield StepBatch(observations[:, i], actions[:, i], mask)
         done += chunk
 
 

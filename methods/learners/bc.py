@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import Arrays, Learner, Run, UnsupportedError, require
-from methods.data.batches import EpisodeBatch, TransitionBatch, episode_batches, transition_batches
+from methods.data.batches import EpisodeBatch, StepBatch, episode_batches, transition_batches
 from methods.data.statistics import mean_and_std
 from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import bounded
@@ -127,7 +127,7 @@ class BC(Learner[BCConfig]):
 
         updates = self.config.updates if run.budget.updates is None else run.budget.updates
         batch_size = settings.batch_size if run.budget.batch_size is None else run.budget.batch_size
-        batches: Iterator[EpisodeBatch | TransitionBatch] = (
+        batches: Iterator[EpisodeBatch | StepBatch] = (
             episode_batches if settings.memory == "gru" else transition_batches
         )(
             data,
@@ -208,7 +208,7 @@ def best_episodes(scores: NDArray[np.float64], fraction: float) -> NDArray[np.in
     return np.sort(order[: ceil(fraction * len(scores))])
 
 
-def _loss(agent: MLPAgent | GRUAgent, batch: EpisodeBatch | TransitionBatch, spec: TaskSpec) -> Tensor:
+def _loss(agent: MLPAgent | GRUAgent, batch: EpisodeBatch | StepBatch, spec: TaskSpec) -> Tensor:
     """(R,) the loss of each replica."""
     valid = None
     if isinstance(batch, EpisodeBatch):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from methods.networks.stacked import StackedMLP, perceptron
-from methods.online.matd3 import Transitions
+from methods.online.matd3 import ReplayBatch
 
 Teacher = Callable[[Tensor], Tensor]
 
@@ -53,7 +53,7 @@ class Imitation:
         noise = torch.randn(action.shape, generator=self._generator)
         return (action + self.config.exploration_noise * noise).clamp(-1.0, 1.0)
 
-    def update(self, batch: Transitions) -> None:
+    def update(self, batch: ReplayBatch) -> None:
         """One step on Σ_i mean |π_i(o_i) − teacher_i(o)|²; rewards and recorded actions are not used."""
         error = self._policy(batch.observations) - self._teacher(batch.observations)  # (B, N, A)
         loss = error.square().sum(dim=-1).mean(dim=0).sum()

@@ -31,12 +31,12 @@ class MATD3Config:
     target_noise_clip: float = 0.5  # TD3
     policy_delay: int = 2  # TD3
     gradient_clip: float = 0.5  # OMAR, L2 norm of one agent's networks
-    output_penalty: float = 1e-3  # OMAR, on the raw output of the actor
+    output_penalty: float = 1e-3  # MATD3's repository (Ackermann et al. 2019), on the raw output of the actor
     temperature: float = 1.0  # OffPyMARL, of the Gumbel-softmax
 
 
 @dataclass(frozen=True, slots=True)
-class Transitions:
+class ReplayBatch:
     """A batch of joint transitions. Discrete actions are one-hot.
 
     Shapes: observations, next_observations (B, N, D); actions (B, N, A); rewards (B, N); terminals (B,) bool.
@@ -123,7 +123,7 @@ class MATD3:
             return straight_through(raw, self._gumbel(raw), self.config.temperature)
         return (raw.tanh() + self.config.exploration_noise * self._normal(raw)).clamp(-1.0, 1.0)
 
-    def update(self, batch: Transitions) -> None:
+    def update(self, batch: ReplayBatch) -> None:
         """One step on all critics; every second call one on all actors, then Polyak averaging of everything."""
         self._step(self.critics, self._critic_optimiser, self.critic_loss(batch))
         self._updates += 1
@@ -132,7 +132,7 @@ class MATD3:
             torch._foreach_lerp_(self._target_actors, [p.detach() for p in self.actors], self.config.polyak)
             torch._foreach_lerp_(self._target_critics, [p.detach() for p in self.critics], self.config.polyak)
 
-    def critic_loss(self, batch: Transitions) -> Tensor:
+    def critic_loss(self, batch: ReplayBatch) -> Tensor:
         """Σ over the 2 N critics of the mean squared TD error."""
         config = self.config
         with torch.no_grad():
@@ -147,7 +147,7 @@ class MATD3:
         q = self._q(self.critics, _joint(batch.observations, batch.actions))
         return (q - target).square().mean(dim=-1).sum()
 
-    def actor_loss(self, batch: Transitions) -> Tensor:
+    def actor_loss(self, batch: ReplayBatch) -> Tensor:
         """Σ_i −mean Q_i^1(s, a_{−i}, π_i(o_i)) + 1e-3 mean(raw output²); a_{−i} are the recorded actions."""
         raw = perceptron(self.actors, batch.observations.transpose(0, 1))  # (N, B, A)
         own = raw.tanh()

@@ -295,6 +295,7 @@ def identity(task: Task, request: DatasetRequest, episodes: int | None, seed: in
         "engine": spec.engine,
         "engine_version": spec.engine_version,
         "variant": spec.variant,
+        "environment_files": dict(task.environment_files()),
         "regime": chosen.name,
         "regime_version": chosen.version,
         "params": dict(request.params),

@@ -87,7 +87,7 @@ def load(path: Path, spec: TaskSpec | None = None) -> OfflineDataset:
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     starts = data.episode_starts
-    if starts[0] != 0 or starts[-1] != data.n_steps or (np.diff(starts) < 1).any():
+    if not len(starts) or starts[0] != 0 or starts[-1] != data.n_steps or (np.diff(starts) < 1).any():
         raise DataError(f"{path}: episode_starts must rise from 0 to {data.n_steps}, by one step or more each.")
     return data
 
@@ -212,7 +212,10 @@ def _columns(entries: Mapping[str, Any], data: NDArray[np.uint8], path: Path) ->
             size *= axis  # Python integers: no overflow
         if size != end - begin:
             raise DataError(f"{path}: tensor {name!r} of shape {shape} needs {size} bytes and has {end - begin}.")
-        columns[name] = data[begin:end].view(kind).reshape(shape)
+        try:
+            columns[name] = data[begin:end].view(kind).reshape(shape)
+        except ValueError as error:  # empty, with other axes too large for numpy
+            raise DataError(f"{path}: tensor {name!r} has the impossible shape {str(shape)[:100]}.") from error
         spans.append((begin, end, name))
     previous = 0
     for begin, end, name in sorted(spans):
@@ -238,7 +241,7 @@ def _spec_from(document: Any, path: Path) -> TaskSpec:
                 "observation_features": tuple(fields["observation_features"]),
             }
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: the stored task is damaged ({type(error).__name__}: {error}).") from error
 
 

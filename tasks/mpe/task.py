@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -61,6 +61,12 @@ class MPETask(Task):
     def make_env(self, num_envs: int, seed: int) -> BatchedEnv:
         """A batched environment; loads the prey where the task has one."""
         return MPEEnv(self.spec, self._engine, self._prey, num_envs, seed)
+
+    def environment_files(self) -> Mapping[str, str]:
+        """The pretrained prey, where the task has one."""
+        prey = self.checkpoint("prey")
+        pretrained = self.scenario.has_prey and self.parameters.prey == "pretrained"
+        return {"prey": sha256_of(prey)} if pretrained and prey.exists() else {}
 
     def behaviour_policy(self, level: str) -> BehaviourPolicy:
         """The shipped policy of level "expert" or "medium"."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.behaviour.loop import LoopConfig, Round, training_rounds
 from benchmark.behaviour.replay import EpisodeReplay
 from benchmark.behaviour.train import loop_config
-from methods.online.matd3 import Transitions
+from methods.online.matd3 import ReplayBatch
 from tasks.base import FloatArray
 from tasks.common.selector import Selector
 from tasks.mpe.task import make_task
@@ -49,12 +49,12 @@ class Listener:
 
     def __init__(self) -> None:
         self.actors: list[Tensor] = [torch.zeros(2, 1, 2), torch.zeros(2, 1, 2)]
-        self.batches: list[Transitions] = []
+        self.batches: list[ReplayBatch] = []
 
     def act(self, observations: Tensor) -> Tensor:
         return torch.full((len(observations), 2, 2), 0.5)
 
-    def update(self, batch: Transitions) -> None:
+    def update(self, batch: ReplayBatch) -> None:
         self.batches.append(batch)
 
 
@@ -82,7 +82,7 @@ def test_rounds_explore_uniformly_until_the_warm_up_is_over(played: tuple[Counte
     assert len(learner.batches) == 2 * LENGTH * 2  # two updates a step, in rounds 2 and 3 alone
 
 
-def transitions_of(batches: list[Transitions]) -> Iterator[tuple[float, float, float, float]]:
+def transitions_of(batches: list[ReplayBatch]) -> Iterator[tuple[float, float, float, float]]:
     for batch in batches:
         for row in range(len(batch.rewards)):
             observation, following = batch.observations[row, 0, 0].item(), batch.next_observations[row, 0, 0].item()

@@ -15,7 +15,7 @@ from methods.online.imitation import Imitation, ImitationConfig
 from methods.online.matd3 import (
     MATD3,
     MATD3Config,
-    Transitions,
+    ReplayBatch,
     clip_by_agent,
     own_action_replaced,
     smoothed,
@@ -46,12 +46,12 @@ def weights() -> np.random.Generator:
     return make_generator("weights", 0)
 
 
-def random_batch(action: ActionSpec, n: int = 3, obs_dim: int = 4, batch: int = 8) -> Transitions:
+def random_batch(action: ActionSpec, n: int = 3, obs_dim: int = 4, batch: int = 8) -> ReplayBatch:
     g = generator(1)
     actions = 2 * torch.rand(batch, n, action.size, generator=g) - 1
     if action.discrete:
         actions = torch.nn.functional.one_hot(actions.argmax(dim=-1), action.size).float()
-    return Transitions(
+    return ReplayBatch(
         observations=torch.randn(batch, n, obs_dim, generator=g),
         actions=actions,
         rewards=torch.randn(batch, n, generator=g),
@@ -272,11 +272,11 @@ def test_learns_a_one_step_problem(action: ActionSpec) -> None:
             return sign * (chosen[..., 0] - chosen[..., 1])
         return 1.0 - (chosen[..., 0] - 0.8 * sign).square()
 
-    def batch() -> Transitions:
+    def batch() -> ReplayBatch:
         observation = torch.randn(128, 2, 1, generator=g)
         chosen = learner.act(observation)
         ended = torch.ones(128, dtype=torch.bool)
-        return Transitions(observation, chosen, reward(observation, chosen), observation, ended)
+        return ReplayBatch(observation, chosen, reward(observation, chosen), observation, ended)
 
     for _ in range(300):
         learner.update(batch())
@@ -299,7 +299,7 @@ def test_imitation_learns_its_teacher() -> None:
     for _ in range(300):
         seen = torch.randn(128, 2, 1, generator=g)
         unused = torch.zeros(128, 2)
-        learner.update(Transitions(seen, torch.zeros(128, 2, 2), unused, seen, unused[:, 0].bool()))
+        learner.update(ReplayBatch(seen, torch.zeros(128, 2, 2), unused, seen, unused[:, 0].bool()))
     seen = torch.linspace(-2, 2, 50).view(50, 1, 1).expand(50, 2, 1)
     out = perceptron(learner.actors, seen.transpose(0, 1)).tanh().transpose(0, 1)
     assert (out - teacher(seen)).abs().max() < 0.15

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from benchmark.checks import sample_spec
 from tasks.base import Task
 from tasks.common.errors import DataError, StorageError
 from tasks.datasets import store
@@ -178,6 +179,7 @@ def test_a_header_that_is_no_object(path: Path) -> None:
         ({"shape": [-1, 4]}, "impossible shape"),
         ({"shape": [1.5]}, "impossible shape"),
         ({"shape": [1] * 100}, "impossible shape"),
+        ({"shape": [0, 1 << 47, 1 << 47], "data_offsets": [0, 0]}, "impossible shape"),
         ({"shape": [7]}, r"needs 28 bytes"),
         ({"dtype": "F16"}, "expected a dtype of"),
         ({"dtype": ["F32"]}, "expected a dtype of"),
@@ -202,6 +204,7 @@ def test_overlapping_tensors_are_refused(path: Path) -> None:
         (lambda h: h["__metadata__"].update(format="pt"), "no AugMARL dataset"),
         (lambda h: h["__metadata__"].update(spec="{"), "stored task is damaged"),
         (lambda h: h["__metadata__"].update(spec="[]"), "stored task is damaged"),
+        (lambda h: h["__metadata__"].update(spec="[" * 100_000), "stored task is damaged"),
         (lambda h: h["__metadata__"].update(spec='{"id": 1}'), "stored task is damaged"),
         (lambda h: h.update(extra=h.pop("rewards")), "does not hold the columns"),
         (lambda h: h.update(extra=h.pop("behaviour")), "does not hold the columns"),
@@ -218,6 +221,24 @@ def test_offsets_inside_the_data_are_checked_on_opening(collected: OfflineDatase
     starts[1] = 1 << 50
     content = path.read_bytes().replace(collected.episode_starts.tobytes(), starts.tobytes())
     path.write_bytes(content)
+    with pytest.raises(DataError, match="episode_starts must rise"):
+        store.load(path)
+
+
+def test_a_file_without_any_episode_start_is_refused(tmp_path: Path) -> None:
+    """One step and no episode, so no row: every shape agrees with -1 episodes."""
+    spec = sample_spec("continuous")
+    data = OfflineDataset(
+        spec=spec,
+        observations=np.zeros((0, 3, 5), np.float32),
+        actions=np.zeros((1, 3, 2), np.float32),
+        rewards=np.zeros((1, 3), np.float32),
+        terminals=np.zeros(1, np.bool_),
+        truncations=np.zeros(1, np.bool_),
+        episode_starts=np.zeros(0, np.int64),
+    )
+    path, card = tmp_path / "x.safetensors", card_of(OfflineDataset.empty(spec))
+    store.save(data, card, path)
     with pytest.raises(DataError, match="episode_starts must rise"):
         store.load(path)
 

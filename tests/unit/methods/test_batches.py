@@ -7,7 +7,7 @@ import torch
 
 from benchmark.checks import sample_dataset
 from methods.data import batches
-from methods.data.batches import EpisodeBatch, TransitionBatch, episode_batches, transition_batches
+from methods.data.batches import EpisodeBatch, StepBatch, episode_batches, transition_batches
 from tasks.common.seeding import make_generator
 from tasks.datasets.offline import OfflineDataset
 
@@ -19,7 +19,7 @@ def generators(*seeds: int) -> list[np.random.Generator]:
     return [make_generator("test", seed) for seed in seeds]
 
 
-def transitions(data: list[OfflineDataset], seeds: tuple[int, ...], updates: int = 5) -> Iterator[TransitionBatch]:
+def transitions(data: list[OfflineDataset], seeds: tuple[int, ...], updates: int = 5) -> Iterator[StepBatch]:
     chosen = [np.arange(d.n_episodes) for d in data]
     return transition_batches(data, chosen, generators(*seeds), batch_size=4, updates=updates, device="cpu")
 
