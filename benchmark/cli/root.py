@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = int(ExitCode.INTERRUPTED)
     except SystemExit as error:  # ours are returned; a plugin that ends the program must not look like success
+        if isinstance(error.__context__, BrokenPipeError):  # `bench list | head`: the parser leaves so
+            return ExitCode.OK
         return _fail(error, f"Something called sys.exit({error.code!r}); a plugin?", ExitCode.INTERNAL)
     except BrokenPipeError:  # `bench list | head`
         sys.stderr.close()

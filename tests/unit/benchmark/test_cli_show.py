@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,13 @@ def test_the_cache_is_measured_and_pruned(bench: Bench, tmp_path: Path) -> None:
     assert list(ArtefactStore(tmp_path / "home").stored("policy")) == []
     code, _, _ = bench("run", *SMOKE, "--force")  # evaluations are still there
     assert code == ExitCode.OK
+
+
+def test_a_reader_that_has_heard_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "benchmark", "list", "augmenters"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == ExitCode.OK
