@@ -45,7 +45,8 @@ class _NarrowProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         """Gradients of x and W from that of the product (G, B, out)."""
         x, weight = ctx.saved_tensors
-        of_weight = torch.bmm(gradient.transpose(1, 2), x).transpose(1, 2)  # (G, in, out)
+        # Contiguous: torch's fused Adam reads a gradient in memory order, whatever its strides say (torch 2.13, CPU).
+        of_weight = torch.bmm(gradient.transpose(1, 2), x).transpose(1, 2).contiguous()  # (G, in, out)
         of_x = torch.bmm(gradient, weight.transpose(1, 2)) if ctx.needs_input_grad[0] else None
         return of_x, of_weight
 

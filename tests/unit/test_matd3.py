@@ -306,3 +306,25 @@ def test_imitation_learns_its_teacher() -> None:
     acted = learner.act(seen)
     assert acted.abs().max() <= 1.0
     assert 0.05 < (acted - out.detach()).std() < 0.15
+
+
+@pytest.mark.parametrize("action", [CONTINUOUS, DISCRETE], ids=lambda action: action.kind)
+def test_an_update_is_an_adam_step_on_the_clipped_gradient(action: ActionSpec) -> None:
+    """Against torch's plain Adam, on the same losses and noise: critics after one call, actors after the second."""
+    config, batch = MATD3Config(hidden=8), random_batch(action)
+    learner, twin = (MATD3(config, 3, 4, action, generator(5), weights()) for _ in range(2))
+    optimisers = [torch.optim.Adam(p, lr=config.learning_rate, fused=False) for p in (twin.critics, twin.actors)]
+    learner.update(batch)
+    learner.update(batch)
+    for update in range(2):
+        for parameters, optimiser, loss in zip(
+            (twin.critics, twin.actors), optimisers, ("critic", "actor"), strict=True
+        ):
+            if loss == "critic" or update == 1:
+                gradients = torch.autograd.grad(getattr(twin, f"{loss}_loss")(batch), parameters)
+                clip_by_agent(gradients, 3, config.gradient_clip)
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient
+                optimiser.step()
+    for ours, plain in zip([*learner.actors, *learner.critics], [*twin.actors, *twin.critics], strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-7)

@@ -54,6 +54,17 @@ def test_gradients_equal_those_of_the_plain_product(n_out: int) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("n_out", [1, 2, 40])
+def test_gradients_lie_in_memory_as_their_parameters_do(n_out: int) -> None:
+    """torch's fused Adam reads memory in order: a transposed gradient would be applied to the wrong weights."""
+    net = StackedMLP((6, 5, n_out), [make_generator("layout")], copies=3)
+    x = torch.randn(3, 7, 6, generator=torch.Generator().manual_seed(0))
+    parameters = list(net.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(net(x).square().sum(), parameters), strict=True):
+        assert gradient.shape == parameter.shape
+        assert gradient.is_contiguous()
+
+
 def test_stacked_gru_equals_torch_gru() -> None:
     net, x = StackedGRU(3, 4, generators(0, 1)), torch.randn(2, 6, 5, 3, generator=torch.manual_seed(0))
     start = torch.randn(2, 5, 4, generator=torch.manual_seed(1))
