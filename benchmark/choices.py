@@ -86,15 +86,8 @@ def load_method(table: Registry[type[MethodT]], name: str) -> type[MethodT]:
     Raises:
         UsageError: for an unknown name, or a plugin that cannot be imported or ends the program.
     """
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            return table.load(name)
-    except SystemExit as error:
-        entry = table.entry(name)
-        raise UsageError(
-            f"{table.kind} {name!r} of package {entry.package!r} could not be loaded from {entry.target!r}: it calls "
-            f"sys.exit({error.code!r}) when imported. Fix or uninstall that package."
-        ) from error
+    with contextlib.redirect_stdout(sys.stderr):
+        return table.load(name)
 
 
 def _choose(table: Registry[type[MethodT]], text: str) -> Choice[MethodT]:

@@ -5,6 +5,7 @@ A method receives offline data, a seeded generator, a device and a budget; never
 
 from __future__ import annotations
 
+import difflib
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -255,7 +256,9 @@ def make_config(config_class: type[ConfigT], params: Mapping[str, Scalar], owner
     known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]  # configs are dataclasses
     for name, value in params.items():
         if name not in known:
-            raise UsageError(f"{owner} has no parameter {name!r}. It has: {', '.join(known) or 'none'}.")
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise UsageError(f"{owner} has no parameter {name!r}.{hint} It has: {', '.join(known) or 'none'}.")
         default = known[name].default
         numeric = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
         if default is not None and not numeric and type(value) is not type(default):

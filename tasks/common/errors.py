@@ -82,12 +82,20 @@ class StorageError(AugMARLError):
     """A file could not be written or read whole; what was there before is untouched."""
 
 
+_LISTED = ("task", "dataset", "augmenter", "learner", "matrix", "protocol")
+
+
 class UnknownNameError(UsageError):
-    """A name that is in no table, with the three nearest ones that are."""
+    """A name that is in no table, with the three nearest ones that are.
+
+    Kinds that `bench list` has a table of are told to look there.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         self.kind, self.name = kind, name
         self.nearest = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.0))
         hint = f"Did you mean {' or '.join(map(repr, self.nearest))}?" if self.nearest else "None is registered."
-        super().__init__(f"Unknown {kind} {name!r}. {hint} `bench list` shows all names.")
+        plural = "matrices" if kind == "matrix" else f"{kind}s"
+        where = f" `bench list {plural}` shows all names." if kind in _LISTED else ""
+        super().__init__(f"Unknown {kind} {name!r}. {hint}{where}")

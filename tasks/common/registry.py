@@ -80,7 +80,7 @@ class Registry(Generic[T]):
             self._check(name, loaded)
         except AugMARLError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if entry.package == "augmarl":
                 raise
             raise UsageError(

@@ -113,7 +113,7 @@ def test_a_failed_check_ends_in_exit_code_4(misbehaving: None, capsys: pytest.Ca
     ("name", "message"),
     [
         ("bad-import", "could not be loaded from 'misbehaving_broken:Missing': ModuleNotFoundError"),
-        ("bad-import-exits", "it calls sys.exit(0) when imported"),
+        ("bad-import-exits", "SystemExit: 0"),
         ("bad-class", "expected a subclass of methods.base.Augmenter"),
         ("bad-nann", "Did you mean 'bad-nan'"),
         ("bad-nan[x=1]", "has no parameter 'x'"),

@@ -203,7 +203,7 @@ def test_a_plugin_that_ends_the_program_is_no_success(bench: Bench, misbehaving:
     assert "printed by the plugin" in err
     code, out, err = bench("show", "augmenter", "bad-import-exits", "--json")
     assert (code, out) == (ExitCode.USAGE, "")
-    assert "it calls sys.exit(0) when imported" in err
+    assert "SystemExit: 0" in err
 
 
 def test_whatever_ends_the_program_is_an_internal_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

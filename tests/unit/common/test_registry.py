@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -67,6 +68,20 @@ def test_a_plugin_cannot_take_over_a_name(monkeypatch: pytest.MonkeyPatch) -> No
     plugin(monkeypatch, "ins", "fractions:Fraction")
     with pytest.raises(UsageError, match="which AugMARL already has"):
         make_registry().names()
+
+
+def test_a_plugin_that_exits_while_it_is_imported_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin(monkeypatch, "theirs", "leaves_at_once:Thing")
+    with pytest.raises(UsageError, match="somebody-elses.*SystemExit"):
+        make_registry().load("theirs")
+
+
+@pytest.mark.parametrize(("kind", "told"), [("matrix", "`bench list matrices`"), ("executor", "")])
+def test_unknown_names_lead_to_the_list_there_is(kind: str, told: str) -> None:
+    text = str(UnknownNameError(kind, "quik", ["quick"]))
+    assert text == f"Unknown {kind} 'quik'. Did you mean 'quick'?" + (f" {told} shows all names." if told else "")
 
 
 def test_what_does_not_fit_the_contract_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
