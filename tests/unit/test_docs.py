@@ -82,3 +82,37 @@ def test_links_between_pages_lead_somewhere() -> None:
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name} links to {target}, which does not exist"
+
+
+def estimate(row: dict[str, float], name: str, digits: int = 1) -> str:
+    return f"{row[name]:.{digits}f} [{row[f'{name}_low']:.{digits}f}, {row[f'{name}_high']:.{digits}f}]"
+
+
+def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
+    (path,) = (ROOT / "results" / "site").glob("quick--*/leaderboard.json")
+    rows = json.loads(path.read_text())["rows"]
+    lines = README.splitlines()
+    for row in rows:
+        place = (row["task"], row["dataset"], row["learner"])
+        if place == ("all", "all", "all"):
+            numbers = (
+                f"{row['tier']} | {estimate(row, 'lift')} | {estimate(row, 'iqm')} | {estimate(row, 'improvement', 2)}"
+            )
+            assert f"| `{row['augmenter']}` | {numbers} |" in lines
+        elif "all" not in place[:2] and row["learner"] == "bc" and row["augmenter"] == "original":
+            (line,) = (line for line in lines if line.startswith(f"| `{row['task']}` |"))
+            assert f" {estimate(row, 'iqm')} |" in line
+
+
+def test_the_curves_in_the_documentation_are_those_of_the_records() -> None:
+    header = next(line for line in page("harness").splitlines() if line.startswith("| task | data | learner | "))
+    points = [int(cell.replace(",", "")) for cell in header.split("|")[4:-1]]
+    rows = re.findall(r"^\| `(mpe/\w+)` \| `([\w-]+)` \| `(\w+)` \| (.*) \|$", page("harness"), flags=re.MULTILINE)
+    assert len(rows) == 3 * 4 * 2
+    for task, dataset, learner, shown in rows:
+        folder = ROOT / "results/runs/quick" / task.replace("/", "--") / dataset / "original" / learner
+        curves = [json.loads(path.read_text())["evaluation"]["curve"] for path in sorted(folder.glob("seed-*.json"))]
+        assert len(curves) == 5
+        by_updates = [{point["updates"]: point["mean_return"] for point in curve} for curve in curves]
+        means = [sum(curve[updates] for curve in by_updates) / len(by_updates) for updates in points]
+        assert shown.split(" | ") == [f"{mean:,.0f}" for mean in means]
