@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# Apart from results/, which already holds these cells: here they are run, not found.
+QUICKSTART ?= quickstart-results
 # One thread a process: workers run side by side, and one thread makes a re-run bit-identical.
 export OMP_NUM_THREADS ?= 1
 
@@ -15,8 +17,8 @@ help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 bench: $(VENV)/.core ## set up, run the quickstart matrix and build its page
-	$(BIN)/bench run --matrix quickstart --jobs $(JOBS)
-	$(BIN)/bench leaderboard build
+	$(BIN)/bench run --matrix quickstart --jobs $(JOBS) --results $(QUICKSTART)
+	$(BIN)/bench leaderboard build --results $(QUICKSTART)
 
 test: check browser ## set up, then run every check and every test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not perf and not gpu"
@@ -39,7 +41,7 @@ format: $(VENV)/.dev ## rewrite the code in its one format
 	$(BIN)/ruff check --fix .
 
 clean: ## remove the virtual environment and all caches of tools
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(QUICKSTART) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
 .PHONY: browser
 browser: ## install the browser that the page tests drive, where it is missing
