@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,11 +107,26 @@ def run(
             limits=limits,
             watch=watch,
         )
-    flags = shlex.join(["--matrix", matrix, *(["--protocol", protocol] if protocol else [])])
-    _finish(planned, summary, folder, flags, as_json)
+    _finish(planned, summary, folder, _Flags(matrix, protocol, results), as_json)
 
 
-def _finish(planned: RunPlan, summary: RunSummary, folder: Path, flags: str, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Flags:
+    """What a command that is recommended must repeat, to look at the same cells and records."""
+
+    matrix: str
+    protocol: str | None
+    results: Path | None
+
+    def of_cells(self) -> str:
+        protocol = ["--protocol", self.protocol] if self.protocol else []
+        return shlex.join(["--matrix", self.matrix, *protocol]) + self.of_results()
+
+    def of_results(self) -> str:
+        return f" {shlex.join(['--results', str(self.results)])}" if self.results else ""
+
+
+def _finish(planned: RunPlan, summary: RunSummary, folder: Path, flags: _Flags, as_json: bool) -> None:
     """Prints what happened, and ends with the exit code that says so."""
     from benchmark.cli.summary import mean_scores, summary_document
     from tasks.common.errors import ExitCode, NothingSelectedError
@@ -123,11 +139,12 @@ def _finish(planned: RunPlan, summary: RunSummary, folder: Path, flags: str, as_
         typer.echo(
             f"{len(summary.records)} records written, {summary.failed} of them failed. Records: {folder / 'runs'}"
         )
-        typer.echo(f"Ranking: bench report {flags}    Pages: bench leaderboard build")
+        typer.echo(f"Ranking: bench report {flags.of_cells()}")
+        typer.echo(f"Pages: bench leaderboard build{flags.of_results()}")
     for record in summary.records:
         if record.status != "ok" and record.failure is not None:
             typer.echo(f"{record.status}: {record.cell.name}: {record.failure.reason}", err=True)
     if summary.failed:
         raise typer.Exit(int(ExitCode.FAILED_CELLS))
     if not planned.count("run") and not planned.count("cached"):
-        raise NothingSelectedError(f"Every cell was skipped. `bench plan {flags}` says why.")
+        raise NothingSelectedError(f"Every cell was skipped. `bench plan {flags.of_cells()}` says why.")

@@ -290,3 +290,12 @@ def test_records_name_no_folder_of_this_machine(bench: Bench, tmp_path: Path) ->
         assert RunRecord.model_validate_json(path.read_bytes()).status == "ok"
         assert str(tmp_path) not in path.read_text()
         assert str(Path.home()) + "/" not in path.read_text()
+
+
+def test_recommended_commands_look_at_the_same_cells_and_records(tmp_path: Path) -> None:
+    from benchmark.cli.run import _Flags
+
+    assert _Flags("quick", None, None).of_cells() == "--matrix quick"
+    flags = _Flags("my matrix.yaml", "smoke", tmp_path)
+    assert flags.of_cells() == f"--matrix 'my matrix.yaml' --protocol smoke --results {tmp_path}"
+    assert flags.of_results() == f" --results {tmp_path}"
