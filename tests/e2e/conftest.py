@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,11 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
+def _hear_interruptions() -> None:
+    """A shell's background jobs ignore SIGINT, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(environment: dict[str, str]) -> Start:
     """Starts `bench` with these arguments."""
@@ -37,6 +43,7 @@ def start(environment: dict[str, str]) -> Start:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_interruptions,
         )
 
     return bench
