@@ -58,3 +58,4 @@ def test_changed_parts_name_the_path_and_both_values() -> None:
         "dataset: aaaaaaaaaaaa… now, bbbbbbbbbbbb… stored",
     ]
     assert changed_parts(now, now) == []
+    assert changed_parts({"files": {}}, {}) == ["files: {} now, absent in the stored one"]
