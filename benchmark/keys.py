@@ -60,7 +60,7 @@ def changed_parts(new: Mapping[str, Any], stored: Mapping[str, Any]) -> list[str
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:  # an empty one is a value: it differs from one that is absent
+    if isinstance(value, Mapping) and (value or not path):  # an empty part is a value: absent is another
         for key, child in value.items():
             yield from _leaves(child, f"{path}.{key}" if path else str(key))
     else:
