@@ -10,6 +10,10 @@ def generators(*seeds: int) -> list[np.random.Generator]:
     return [make_generator("test", seed) for seed in seeds]
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def test_initial_weights_follow_torch_linear() -> None:
     """U(±1/√in) for weights and biases, with the fan-in of one slice: 1/√16 = 0.25."""
     layer = StackedLinear(16, 200, generators(*range(20)))
@@ -30,7 +34,7 @@ def test_a_slice_depends_on_its_own_generator_alone() -> None:
 
 
 def test_stacked_mlp_equals_torch_modules_slice_by_slice() -> None:
-    net, x = StackedMLP((3, 8, 8, 2), generators(0, 1)), torch.randn(2, 5, 3, generator=torch.manual_seed(0))
+    net, x = StackedMLP((3, 8, 8, 2), generators(0, 1)), torch.randn(2, 5, 3, generator=seeded(0))
     out = net(x)
     for g in range(2):
         plain = torch.nn.Sequential(
@@ -45,7 +49,7 @@ def test_stacked_mlp_equals_torch_modules_slice_by_slice() -> None:
 
 @pytest.mark.parametrize("n_out", [1, 2, 15, 16])  # narrow layers take another path below 16
 def test_gradients_equal_those_of_the_plain_product(n_out: int) -> None:
-    layer, x = StackedLinear(6, n_out, generators(0, 1)), torch.randn(2, 5, 6, generator=torch.manual_seed(0))
+    layer, x = StackedLinear(6, n_out, generators(0, 1)), torch.randn(2, 5, 6, generator=seeded(0))
     x.requires_grad_()
     found = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
     plain = torch.einsum("gbi,gio->gbo", x, layer.weight) + layer.bias
@@ -66,8 +70,8 @@ def test_gradients_lie_in_memory_as_their_parameters_do(n_out: int) -> None:
 
 
 def test_stacked_gru_equals_torch_gru() -> None:
-    net, x = StackedGRU(3, 4, generators(0, 1)), torch.randn(2, 6, 5, 3, generator=torch.manual_seed(0))
-    start = torch.randn(2, 5, 4, generator=torch.manual_seed(1))
+    net, x = StackedGRU(3, 4, generators(0, 1)), torch.randn(2, 6, 5, 3, generator=seeded(0))
+    start = torch.randn(2, 5, 4, generator=seeded(1))
     for h in (None, start):
         out, last = net(x, h)
         for g in range(2):
