@@ -10,8 +10,8 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from tasks.common.errors import UsageError
 from tasks.common.seeding import make_generator
 from tasks.common.selector import Scalar
 from tasks.datasets.offline import OfflineDataset
+from tasks.datasets.views import SegmentBatch
 from tasks.spec import TaskSpec
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -48,6 +49,43 @@ def _ignore_snapshot(updates: int, policy: LearnedPolicy) -> None:
     """Nobody keeps a curve."""
 
 
+class Checkpoint(Protocol):
+    """Where a long fit keeps what it needs to go on after the process was killed; the harness owns the place."""
+
+    def load(self) -> Arrays | None:
+        """What `save` last stored for the same fit, or None."""
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last `save`; asking costs nothing."""
+
+    def save(self, arrays: Arrays) -> None:
+        """Stores a state, whole or not at all: weights, optimiser, generators. A fit that loads it must end as if
+        it had never stopped.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionBudget:
+    """What a protocol allows a diffusion model, the same for every method; None: the method's own, as its paper has it.
+
+    Attributes:
+        width: channels of the denoiser's first level.
+        updates, batch_size, learning_rate: of the denoiser.
+        ema_every: updates between two steps of the averaged weights.
+        head_updates: of each auxiliary network.
+        sampler: `ddpm`, `ddim` or `dpmpp_2m`. sampling_steps: its steps; None: as many as in training.
+    """
+
+    width: int | None = None
+    updates: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    ema_every: int | None = None
+    head_updates: int | None = None
+    sampler: str | None = None
+    sampling_steps: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What a protocol allows a method.
@@ -58,12 +96,14 @@ class Budget:
         updates: gradient updates of a learner; None: the learner's own number.
         batch_size: transitions (memoryless) or episodes (recurrent) an update; None: the learner's own.
         snapshots: evenly spaced points of the learning curve, the final policy included.
+        diffusion: of an augmenter's diffusion model.
     """
 
     amount: int | None = None
     updates: int | None = None
     batch_size: int | None = None
     snapshots: int = 1
+    diffusion: DiffusionBudget = field(default_factory=DiffusionBudget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +111,9 @@ class Run:
     """What a method may use.
 
     Attributes:
-        seeds: one an entry of the data: a single seed for an augmenter, R of them for a learner. Everything
-            random in replica r derives from seeds[r] alone, so R together equal R single runs.
+        seeds: one an entry of the data of a learner; one a member that `Augmenter.fit_together` fits; a single one
+            for `fit` and `generate` of an augmenter. Everything random in replica r derives from seeds[r] alone,
+            so R together equal R single runs.
         device: a torch device string, chosen by the harness.
         progress: called with (done, total, message).
         snapshot: learners call it with (updates so far, policy) at the budget's points of the learning curve;
@@ -83,6 +124,7 @@ class Run:
         extra_data: more real episodes, for the control that is told to look (`needs_extra_data`), else None.
         original_episodes: one an entry of the data: how many of its first episodes are the original ones, the rest
             being synthetic (learners only, for diagnosis); None: unknown.
+        checkpoint: where a long fit may keep its state, to go on after a kill; None: nowhere.
     """
 
     seeds: tuple[int, ...]
@@ -95,6 +137,7 @@ class Run:
     original: OfflineDataset | None = None
     extra_data: OfflineDataset | None = None
     original_episodes: tuple[int, ...] | None = None
+    checkpoint: Checkpoint | None = None
 
     def generator(self, purpose: str, replica: int = 0) -> np.random.Generator:
         """A fresh generator for one purpose of one replica; the same arguments give the same stream."""
@@ -165,6 +208,16 @@ class Augmenter(Configurable[ConfigT], ABC):
     def fit(self, data: OfflineDataset, run: Run) -> None:
         """Learns from the data. Called again, it starts afresh. Must not change `data`."""
 
+    @classmethod
+    def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
+        """Fits R members of one config on the same data, member r from `run.seeds[r]` alone.
+
+        R together equal R single fits, up to float error. Fitting one after another is the default; a method whose
+        networks can be stacked does better. `run.checkpoint` is used only by those that do.
+        """
+        for member, seed in zip(members, run.seeds, strict=True):
+            member.fit(data, replace(run, seeds=(seed,), checkpoint=None))
+
     @abstractmethod
     def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
         """Synthetic episodes only, of `run.budget.amount` transitions; mixing with `data` is the protocol's.
@@ -182,6 +235,17 @@ class Augmenter(Configurable[ConfigT], ABC):
 
     def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
         """Takes what `state` returned, in place of a `fit`."""
+
+    def diagnosis(self) -> Mapping[str, Any]:
+        """What the last `fit` tells, and after it the last `generate`, as values that JSON knows.
+
+        For the card of the artefact, e.g. `heldout_denoising_loss`, `acceptance_rate`, `seconds`; ranks nothing.
+        """
+        return {}
+
+    def credit(self, data: OfflineDataset, windows: SegmentBatch) -> NDArray[np.float32] | None:
+        """How much each agent contributes in each window, (B, N), larger is more; None: the method knows no credit."""
+        return None
 
 
 class LearnedPolicy(ABC):
