@@ -6,7 +6,7 @@ The papers say almost nothing about these; every choice here is therefore inferr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,11 +24,14 @@ _EPISODES_AT_ONCE = 4096  # bounds the memory of the heads
 class RowModel(Protocol):
     """What emission asks of a fitted model; `methods.diffusion.model.SegmentModel` is one.
 
-    All take normalised rows; `has` says whether a head was fitted, the others are called only if so.
+    All take normalised rows; `has` says whether a head was fitted, the others are called only if so. `features` are
+    those of a normalised row: D, or D + K where the global state is appended.
     """
 
+    features: int
+
     def has(self, head: str) -> bool: ...
-    def encode(self, observations: NDArray[np.float32]) -> Tensor: ...
+    def encode(self, observations: NDArray[np.float32], states: NDArray[np.float32] | None = None) -> Tensor: ...
     def decode(self, x: Tensor) -> NDArray[np.float32]: ...
     def decode_actions(self, actions: Tensor) -> NDArray[Any]: ...
     def availability(self, x: Tensor) -> Tensor: ...
@@ -41,7 +44,7 @@ class GeneratedRows:
     """B generated episodes, padded to L steps; what lies beyond an episode's length is ignored.
 
     Attributes:
-        observations: (B, L + 1, N, D) normalised.
+        observations: (B, L + 1, N, D') normalised, D' features as the model has them.
         actions: (B, L, N, A) encoded: normalised, or one-hot for discrete tasks.
         rewards: (B, L) of the team, in the task's units.
         lengths: (B,) transitions of each, 1..L.
@@ -65,6 +68,40 @@ class GeneratedRows:
             rewards=self.rewards[index],
             lengths=self.lengths[index],
             terminal=self.terminal[index],
+        )
+
+    @classmethod
+    def from_flat(
+        cls,
+        observations: NDArray[np.float32],
+        actions: NDArray[np.float32],
+        rewards: NDArray[np.float32],
+        lengths: NDArray[np.int64],
+        terminal: NDArray[np.bool_],
+    ) -> GeneratedRows:
+        """From columns as a dataset has them: observations (S + B, N, D'), actions (S, N, A), rewards (S,)."""
+        longest = int(lengths.max(initial=0))
+
+        def padded(column: NDArray[np.float32], counts: NDArray[np.int64], size: int) -> Tensor:
+            result = np.zeros((len(counts), size, *column.shape[1:]), dtype=np.float32)
+            result[np.arange(size) < counts[:, None]] = column
+            return torch.from_numpy(result)
+
+        return cls(
+            observations=padded(observations, lengths + 1, longest + 1),
+            actions=padded(actions, lengths, longest),
+            rewards=padded(rewards, lengths, longest),
+            lengths=lengths,
+            terminal=terminal,
+        )
+
+    def to(self, device: str) -> GeneratedRows:
+        """The same rows on another device."""
+        return replace(
+            self,
+            observations=self.observations.to(device),
+            actions=self.actions.to(device),
+            rewards=self.rewards.to(device),
         )
 
     @classmethod
@@ -148,7 +185,7 @@ def _emit(
             alive = np.logical_and.accumulate(_array(model.alive(x)).astype(np.bool_), axis=1)
         observations[~alive] = 0.0
         dead = torch.from_numpy(~alive).to(x.device)[..., None]
-        x = torch.where(dead, model.encode(np.zeros_like(observations[:1, :1])), x)
+        x = torch.cat([torch.where(dead, _zero(model, spec), x[..., : spec.obs_dim]), x[..., spec.obs_dim :]], dim=-1)
         columns["alive"] = alive
     if spec.state_dim is not None:
         columns["states"] = np.clip(_array(model.state(x)), *ranges["states"]).astype(np.float32)  # (B, L + 1, K)
@@ -185,6 +222,14 @@ def _emit(
         episode_starts=starts,
         **{name: column if name == "won" else column[kept_rows] for name, column in columns.items()},
     )
+
+
+def _zero(model: RowModel, spec: TaskSpec) -> Tensor:
+    """(N, D) the normalised observations of dead agents."""
+    appended = model.features > spec.obs_dim and spec.state_dim is not None
+    states = np.zeros(spec.state_dim or 0, dtype=np.float32) if appended else None
+    zero = model.encode(np.zeros((spec.n_agents, spec.obs_dim), dtype=np.float32), states)
+    return zero[..., : spec.obs_dim]
 
 
 def _mask(
