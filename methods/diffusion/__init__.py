@@ -1,1 +1,1 @@
-"""Diffusion models of multi-agent windows: the process, its training, and the fitted model."""
+"""Diffusion over windows of observations: normalisers, noise, samplers, guidance and known entries."""
