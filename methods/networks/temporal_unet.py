@@ -1,0 +1,230 @@
+"""The temporal U-Net of MADiff with attention between agents, R replicas side by side.
+
+Zhu et al., "MADiff: Offline Multi-agent Learning with Diffusion Models", Sec. 3.2 and the published implementation,
+whose widths these are; MADiTS, MASTARS and CODI use the same network. One set of weights serves all agents of a
+replica; agents meet in attention alone. The fourth attention module and the skip of the first level, which the
+published network builds and never uses, are left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import group_norm, mish
+
+from methods.networks.embeddings import Conditions
+from methods.networks.short_convolution import Geometry, StackedConvolution, convolution, transposed_convolution
+from methods.networks.stacked import StackedLinear
+from tasks.common.errors import UsageError
+
+KERNEL, GROUPS, HEADS = 5, 8, 4
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of the network; the defaults are MADiff's.
+
+    Attributes:
+        horizon: H, rows of a window; divisible by 2^(levels − 1), which is 4.
+        features: D, observation features of one agent.
+        width: channels of the first level and of every embedding; a multiple of 8, for the group norm.
+        multipliers: channels of each level in units of `width`.
+        attention: False: agents never see each other (DoF).
+        label_size: L, length of the label vector of an agent with its mask; 0: no labels (CODI has them).
+    """
+
+    horizon: int
+    features: int
+    width: int = 128
+    multipliers: tuple[int, ...] = (1, 4, 8)
+    attention: bool = True
+    label_size: int = 0
+
+    def __post_init__(self) -> None:
+        factor = 2 ** (len(self.multipliers) - 1)
+        if self.horizon < factor or self.horizon % factor:
+            raise UsageError(f"The temporal U-Net needs a horizon divisible by {factor}, not {self.horizon} rows.")
+        if self.width < GROUPS or self.width % GROUPS:
+            raise UsageError(f"The temporal U-Net needs a width divisible by {GROUPS}, not {self.width}.")
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution, group norm over (L, C / 8), Mish."""
+
+    def __init__(self, rows: int, channels: tuple[int, int], generators: Sequence[np.random.Generator]) -> None:
+        super().__init__()
+        self.convolution = StackedConvolution(convolution(rows, KERNEL), channels, generators)
+        self.scale = nn.Parameter(torch.ones(len(generators), 1, 1, channels[1]))
+        self.shift = nn.Parameter(torch.zeros(len(generators), 1, 1, channels[1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, M, L, C_in) -> (R, M, L, C_out)."""
+        y = self.convolution(x)
+        replicas, m, rows, n_out = y.shape
+        grouped = y.view(replicas * m, rows, n_out).transpose(1, 2)
+        normalised = group_norm(grouped, GROUPS).transpose(1, 2).view(y.shape)
+        activated: Tensor = mish(normalised * self.scale + self.shift)
+        return activated
+
+
+class ResidualBlock(nn.Module):
+    """block(block(x) + condition) + x, the last through a 1 × 1 convolution where the channels differ."""
+
+    def __init__(self, rows: int, channels: tuple[int, int], generators: Sequence[np.random.Generator]) -> None:
+        super().__init__()
+        n_in, n_out = channels
+        self.condition_size = n_out
+        self.first = ConvolutionBlock(rows, channels, generators)
+        self.second = ConvolutionBlock(rows, (n_out, n_out), generators)
+        self.skip = StackedLinear(n_in, n_out, generators) if n_in != n_out else None
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """X (R, M, L, C_in), condition (R, M, C_out) -> (R, M, L, C_out)."""
+        y: Tensor = self.second(self.first(x) + condition.unsqueeze(2))
+        return y + (x if self.skip is None else self.skip(x.flatten(1, 2)).view(y.shape))
+
+
+class AgentAttention(nn.Module):
+    """x + g · attention over agents; g starts at 0, so that agents start independent.
+
+    Keys and queries have C / 16 channels a head, values C / 4, of four heads. Channels and rows of an agent are one
+    vector: softmax(q kᵀ / √(L · C / 16)) over agents.
+    """
+
+    def __init__(self, channels: int, generators: Sequence[np.random.Generator]) -> None:
+        super().__init__()
+        self.query_size = HEADS * (channels // 16)
+        self.condition_size = 2 * self.query_size + channels
+        self.projection = StackedLinear(channels, self.condition_size, generators)
+        self.gate = nn.Parameter(torch.zeros(len(generators), 1, 1, 1))
+
+    def forward(self, x: Tensor, condition: Tensor, agents: int) -> Tensor:
+        """X (R, B · N, L, C), condition (R, B · N, C_q + C_k + C_v) -> (R, B · N, L, C)."""
+        replicas, m, rows, channels = x.shape
+        mapped = self.projection(x.flatten(1, 2)).view(replicas, m, rows, -1) + condition.unsqueeze(2)
+        mapped = mapped.view(replicas, m // agents, agents, rows, -1)
+        sizes = (self.query_size, self.query_size, channels)
+        q, k, v = (part.unflatten(-1, (HEADS, -1)) for part in mapped.split(sizes, dim=-1))  # (R, B, N, L, heads, C')
+        scores = torch.einsum("rbnlhc,rbmlhc->rbhnm", q, k) / (rows * q.shape[-1]) ** 0.5
+        out = torch.einsum("rbhnm,rbmlhc->rbnlhc", scores.softmax(dim=-1), v)
+        return x + self.gate * out.reshape(x.shape)
+
+
+class TemporalUNet(nn.Module):
+    """R denoisers ε̂(x_k, k, return, labels), weights of replica r drawn from generators[r] alone."""
+
+    def __init__(self, config: UNetConfig, generators: Sequence[np.random.Generator]) -> None:
+        super().__init__()
+        self.config, self.replicas = config, len(generators)
+        sizes = [config.width * factor for factor in config.multipliers]
+        rows = [config.horizon // 2**level for level in range(len(sizes))]
+        self.conditions = Conditions(config.width, config.label_size, generators)
+
+        def pair(level: int, n_in: int, n_out: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                ResidualBlock(rows[level], channels, generators) for channels in ((n_in, n_out), (n_out, n_out))
+            )
+
+        def resample(geometry: Geometry, channels: int, fan_in: int | None = None) -> StackedConvolution:
+            return StackedConvolution(geometry, (channels, channels), generators, fan_in)
+
+        deepest = len(sizes) - 1
+        self.down = nn.ModuleList(
+            pair(level, n_in, n_out)
+            for level, (n_in, n_out) in enumerate(itertools.pairwise([config.features, *sizes]))
+        )
+        self.shrink = nn.ModuleList(resample(convolution(rows[i], 3, 2), sizes[i]) for i in range(deepest))
+        self.middle = pair(deepest, sizes[-1], sizes[-1])
+        self.up = nn.ModuleList(pair(i, 2 * sizes[i], sizes[i - 1]) for i in range(deepest, 0, -1))
+        self.grow = nn.ModuleList(
+            resample(transposed_convolution(rows[i]), sizes[i - 1]) for i in range(deepest, 0, -1)
+        )
+        attended = [sizes[-1], *sizes[:0:-1]] if config.attention else []
+        self.attention = nn.ModuleList(AgentAttention(channels, generators) for channels in attended)
+        self.last = ConvolutionBlock(rows[0], (sizes[0], sizes[0]), generators)
+        self.head = StackedLinear(sizes[0], config.features, generators)
+        # The conditions of all blocks as one product: Linear(Mish(embedding)) of each, side by side.
+        self.condition_sizes = [m.condition_size for m in self._conditioned()]
+        self.condition = StackedLinear(self.conditions.size, sum(self.condition_sizes), generators)
+
+    def _conditioned(self) -> list[ResidualBlock | AgentAttention]:
+        return [module for module in self.modules() if isinstance(module, ResidualBlock | AgentAttention)]
+
+    def forward(self, x: Tensor, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The noise estimate ε̂.
+
+        Args:
+            x: (R, B, H, N, D) noisy windows.
+            k: (R, B) diffusion steps, 0 the last.
+            returns: (R, B, N) the return asked for.
+            keep: (R, B, N) bool; False: the return embedding is zero.
+            labels: (R, B, N, label_size) masked labels and their mask; None without labels.
+
+        Returns:
+            (R, B, H, N, D).
+        """
+        replicas, batch, horizon, n, features = x.shape
+        embedding = mish(self.conditions(k, returns, keep, labels)).flatten(1, 2)  # (R, B · N, E)
+        parts = self.condition(embedding).split(self.condition_sizes, dim=-1)  # (R, B · N, C) each
+        given = dict(zip(self._conditioned(), parts, strict=True))
+
+        def blocks(pair: nn.Module, y: Tensor) -> Tensor:
+            for block in pair:  # type: ignore[attr-defined]  # a ModuleList
+                y = block(y, given[block])
+            return y
+
+        def attend(index: int, y: Tensor) -> Tensor:
+            if not self.config.attention:
+                return y
+            module = self.attention[index]
+            attended: Tensor = module(y, given[module], n)  # type: ignore[index]  # an AgentAttention
+            return attended
+
+        y = x.transpose(2, 3).reshape(replicas, batch * n, horizon, features)  # (R, M, H, D)
+        skips = []
+        for level, pair in enumerate(self.down):
+            y = blocks(pair, y)
+            skips.append(y)
+            if level < len(self.shrink):
+                y = self.shrink[level](y)
+        y = attend(0, blocks(self.middle, y))
+        for index, (pair, grow) in enumerate(zip(self.up, self.grow, strict=True)):
+            y = torch.cat([y, attend(index + 1, skips.pop())], dim=-1)
+            y = grow(blocks(pair, y))
+        noise: Tensor = self.head(self.last(y).flatten(1, 2))  # (R, M · H, D)
+        return noise.view(replicas, batch, n, horizon, features).transpose(2, 3)
+
+    def arrays(self) -> list[dict[str, NDArray[np.float32]]]:
+        """The weights of each replica by name, without the replica axis."""
+        named = {name: p.detach().cpu().numpy() for name, p in self.named_parameters()}
+        return [{name: values[r].copy() for name, values in named.items()} for r in range(self.replicas)]
+
+    def load_arrays(self, arrays: Sequence[Mapping[str, NDArray[np.float32]]]) -> None:
+        """Takes weights as `arrays` gives them. Raises UsageError for other names, shapes or replicas."""
+        expected = {name: tuple(p.shape[1:]) for name, p in self.named_parameters()}
+        if len(arrays) != self.replicas:
+            raise UsageError(f"The weights are of {len(arrays)} replicas, expected {self.replicas}.")
+        for given in arrays:
+            if (found := {name: np.shape(values) for name, values in given.items()}) != expected:
+                wrong = sorted(n for n in {*found, *expected} if found.get(n) != expected.get(n))
+                raise UsageError(f"These weights are not of this network: {wrong[0]} differs.")
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(torch.from_numpy(np.stack([given[name] for given in arrays])))
+
+    @classmethod
+    def from_arrays(cls, config: UNetConfig, arrays: Sequence[Mapping[str, NDArray[np.float32]]]) -> TemporalUNet:
+        """The network of these weights. Raises UsageError where they do not fit."""
+        unet = cls(config, [np.random.default_rng(0) for _ in arrays])  # drawn, and overwritten
+        unet.load_arrays(arrays)
+        return unet
+
+    def replica(self, index: int) -> TemporalUNet:
+        """A copy of one replica, on the same device."""
+        return self.from_arrays(self.config, [self.arrays()[index]]).to(next(self.parameters()).device)
