@@ -76,14 +76,20 @@ class GenerationReport:
         """
         if self._barren < patience:
             return
+        raise MethodError(
+            f"{owner}: the last {patience} batches had no acceptable window; {self.summary()} "
+            "Raise the threshold, or train longer."
+        )
+
+    def summary(self) -> str:
+        """For an error: what was accepted, why the rest was not, the threshold and what it is calibrated to."""
         rate = 100 * (self.acceptance_rate or 0.0)
         limit = "none" if self.threshold is None else f"{self.threshold:.4g} ({self.threshold_kind})"
         calibrated = "unknown" if self.calibrated is None else f"{self.calibrated:.4g}"
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.rejected.most_common()) or "none"
-        raise MethodError(
-            f"{owner}: the last {patience} batches had no acceptable window; {self.accepted} of {self.windows} "
-            f"({rate:.2g}%) were accepted in all, rejected: {reasons}. The validity threshold is {limit}; calibrated "
-            f"on held-out real data it is {calibrated}. Raise the threshold, or train longer."
+        return (
+            f"{self.accepted} of {self.windows} ({rate:.2g}%) were accepted in all, rejected: {reasons}. The validity "
+            f"threshold is {limit}; calibrated on held-out real data it is {calibrated}."
         )
 
     @contextmanager

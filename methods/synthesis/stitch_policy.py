@@ -52,6 +52,16 @@ class Verdict:
     rewards: Tensor
     terminal: NDArray[np.bool_]
 
+    def take(self, index: NDArray[np.int64]) -> Verdict:
+        """The verdict of some of the windows."""
+        rows = torch.as_tensor(index, device=self.rewards.device)
+        return Verdict(
+            valid=self.valid[index],
+            actions=self.actions[rows],
+            rewards=self.rewards[rows],
+            terminal=self.terminal[index],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureRule:
@@ -104,10 +114,6 @@ class StitchPolicy(ABC):
     def condition_after(self, condition: Tensor, rewards: Tensor, appended: NDArray[np.int64]) -> Tensor:
         """(B,) the condition of the next window, after `appended` (B,) of the transitions with rewards (B, H − 1)."""
         return condition
-
-    def advice(self) -> str:
-        """For the error where nothing is accepted: the threshold used, the calibrated one, what to change."""
-        return ""
 
 
 def leading_rows(count: NDArray[np.int64], size: int, device: torch.device) -> Tensor:
