@@ -25,9 +25,11 @@ class Candidates:
     """B generated windows before the filter.
 
     Attributes:
-        observations: (B, H, N, D') normalised. actions: (B, H - 1, N, A) encoded.
+        observations: (B, H, N, D') normalised.
+        actions: (B, H - 1, N, A) encoded.
         errors: (B,) in the filter's metric; not a number counts as too large.
         lengths: (B,) how many of the transitions are wanted, 1..H - 1.
+        new_shares: (B,) share of the wanted rows that are not the source window's.
         starts: (B,) the step of its episode that each window's first row was taken from.
     """
 
@@ -35,6 +37,7 @@ class Candidates:
     actions: Tensor
     errors: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    new_shares: NDArray[np.float64]
     starts: NDArray[np.int64]
 
 
@@ -82,7 +85,7 @@ def collect_segments(
         propose: draws and generates so many windows; times its own stages in `report`.
         model: predicts the rewards of what is kept.
         goal: how much is wanted, more than nothing.
-        report: receives the counts; its threshold decides.
+        report: receives the counts, and what share of the kept rows and windows is new; its threshold decides.
         run: progress and deadline.
         owner: for messages.
         largest: windows a batch at most.
@@ -93,7 +96,7 @@ def collect_segments(
     """
     limit = math.inf if report.threshold is None else report.threshold
     parts: list[GeneratedRows] = []
-    lengths = np.zeros(0, dtype=np.int64)
+    lengths, new_shares = np.zeros(0, dtype=np.int64), np.zeros(0)
     needed = goal.needed(lengths)
     while needed is None:
         missing = goal.missing(lengths, model.settings.horizon)
@@ -104,11 +107,14 @@ def collect_segments(
         with report.timed("heads"):
             parts.append(_rows(candidates, accepted, model))
         lengths = np.concatenate([lengths, parts[-1].lengths])
+        new_shares = np.concatenate([new_shares, candidates.new_shares[accepted]])
         needed = goal.needed(lengths)
         wanted = goal.segments if goal.transitions is None else goal.transitions
         done = len(lengths) if goal.transitions is None else int(lengths.sum())
         run.report(min(done, wanted or done), wanted or done, f"{owner}: {report.accepted} of {report.windows} windows")
         report.require_progress(owner, PATIENCE)
+    report.extra["new_row_share"] = float(new_shares[:needed].mean())
+    report.extra["unchanged_share"] = float((new_shares[:needed] == 0).mean())
     return GeneratedRows.join(parts)[:needed]
 
 

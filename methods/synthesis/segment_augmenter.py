@@ -1,0 +1,334 @@
+"""What augmenters that return filtered segments share: fitting, calibrating the filter, proposing, collecting."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from methods.base import Arrays, Augmenter, Run, require
+from methods.data.windows import WindowIndex, held_out_split, raw_windows
+from methods.diffusion.model import SegmentModel, fit_segment_models
+from methods.diffusion.samplers import Sampler, make_sampler
+from methods.diffusion.sampling import NoiseSource, numpy_noise
+from methods.diffusion.schedule import CosineSchedule
+from methods.diffusion.settings import SegmentSettings
+from methods.diffusion.validity import per_agent_errors
+from methods.synthesis.emission import emit_episodes
+from methods.synthesis.report import GenerationReport
+from methods.synthesis.segments import Candidates, SegmentGoal, collect_segments
+from methods.synthesis.window_filter import RULES, HeldOutWindows, calibrated_threshold, window_errors
+from tasks.common.errors import UsageError
+from tasks.datasets.offline import OfflineDataset
+from tasks.spec import TaskSpec
+
+_HELD_OUT_WINDOWS = 4096  # at most so many calibrate the filter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentConfig:
+    """A model of windows, how it is sampled, and which windows are kept."""
+
+    horizon: int = 8  # H, observation rows; MASTARS, App. E
+    diffusion_steps: int = 200  # K; MASTARS, App. E
+    width: int = 128  # MADiff's repository, exp_specs
+    normaliser: str = "cdf"  # MADiff's repository
+    pad_windows: bool = True  # windows may start near an episode's end; MADiff's repository
+    updates: int = 200_000  # of the denoiser on MPE, 500,000 on SMAC; MASTARS, App. D.3
+    batch_size: int = 32  # windows; MADiff's repository
+    learning_rate: float = 2e-4  # MADiff's repository
+    use_ema: bool = True  # sample with the averaged weights; MADiff's repository
+    gamma: float = 0.99  # of the return that conditions; MADiff's repository
+    returns_scale: float | None = None  # R_s; None: the largest episode return under gamma (inferred)
+    head_updates: int = 100_000  # of the auxiliary networks (inferred)
+
+    target: float = 1.0  # the condition; MASTARS' repository
+    guidance: float = 1.2  # g of eps_u + g (eps_c - eps_u); MADiff's and MASTARS' repositories
+    sampler: str = "ddpm"  # Ho et al. 2020; also ddim, dpmpp_2m
+    sampling_steps: int | None = None  # None: all K; MASTARS, App. E
+    segments: int = 1000  # how many, where the protocol names no amount; MASTARS, App. E
+    accept: str = "repo"  # the error of a window: "repo" or "mean" (MASTARS, Eq. 6); see `window_errors`
+    epsilon: float | None = None  # its largest value; None: calibrated (inferred), as MASTARS tunes it by hand
+    quantile: float = 0.99  # of held-out real windows, which the calibrated threshold lets pass (inferred)
+    windows_at_once: int = 1024  # inferred; decides the speed
+
+    def __post_init__(self) -> None:
+        require(self.accept in RULES, "segments", f"accept={self.accept}", " or ".join(RULES))
+        number = self.epsilon is None or (isinstance(self.epsilon, float | int) and self.epsilon >= 0)
+        require(number, "segments", f"epsilon={self.epsilon}", "a number, 0 or more")
+        require(0 < self.quantile <= 1, "segments", f"quantile={self.quantile}", "a number in (0, 1]")
+        for name in ("segments", "windows_at_once"):
+            require(getattr(self, name) >= 1, "segments", f"{name}={getattr(self, name)}", "1 or more")
+
+
+GENERATION_FIELDS = frozenset(
+    (
+        "target",
+        "guidance",
+        "sampler",
+        "sampling_steps",
+        "segments",
+        "accept",
+        "epsilon",
+        "quantile",
+        "windows_at_once",
+    )
+)
+TINY = {
+    "width": 8,
+    "diffusion_steps": 4,
+    "updates": 2,
+    "batch_size": 4,
+    "head_updates": 2,
+    "sampling_steps": 2,
+    "segments": 3,
+    "epsilon": float("inf"),
+}
+ConfigT = TypeVar("ConfigT", bound=SegmentConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceWindows:
+    """B real windows that generation starts from.
+
+    Attributes:
+        x: (B, H, N, D') normalised; rows past the episode's end repeat its last one.
+        lengths: (B,) transitions within the episode, 1..H - 1.
+    """
+
+    x: Tensor
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """What a method samples with: model, sampler, noise, and a generator for its own random choices."""
+
+    model: SegmentModel
+    sampler: Sampler
+    noise: NoiseSource
+    choices: np.random.Generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """Windows with new rows.
+
+    Attributes:
+        x: (B, H, N, D') normalised.
+        new: (B, H, N) bool, which rows are not the source's.
+        lengths: (B,) how many of the transitions are wanted, 1..H - 1.
+    """
+
+    x: Tensor
+    new: NDArray[np.bool_]
+    lengths: NDArray[np.int64]
+
+
+class SegmentAugmenter(Augmenter[ConfigT]):
+    """Windows generated from real ones, kept where the model's own dynamics believe them (MASTARS, Sec. 3.2)."""
+
+    trains: ClassVar[bool] = True
+    generation_fields: ClassVar[frozenset[str]] = GENERATION_FIELDS
+    name: ClassVar[str]
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        super().__init__(config)
+        self._model: SegmentModel | None = None
+        self._held_out: HeldOutWindows | None = None
+        self._report: GenerationReport | None = None
+
+    @abstractmethod
+    def settings(self, spec: TaskSpec) -> SegmentSettings:
+        """The model to fit; `shared_settings` with what is the method's own."""
+
+    @abstractmethod
+    def regenerate(self, source: SourceWindows, sampling: Sampling) -> Generated:
+        """New windows from real ones."""
+
+    @abstractmethod
+    def new_rows(
+        self, values: NDArray[np.float32], lengths: NDArray[np.int64], choices: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """(B, H, N) the rows that `regenerate` would make anew of windows with values V (B, H, N)."""
+
+    @classmethod
+    def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
+        """A network of width 8, trained and sampled for a moment, that accepts everything."""
+        return cls.from_params({**TINY, **(params or {})})
+
+    def shared_settings(self, heads: tuple[str, ...]) -> SegmentSettings:
+        """What the config says, with these auxiliary networks."""
+        config = self.config
+        return SegmentSettings(
+            horizon=config.horizon,
+            diffusion_steps=config.diffusion_steps,
+            width=config.width,
+            normaliser=config.normaliser,
+            pad_windows=config.pad_windows,
+            updates=config.updates,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            use_ema=config.use_ema,
+            gamma=config.gamma,
+            returns_scale=config.returns_scale,
+            head_updates=config.head_updates,
+            heads=heads,
+        )
+
+    # -- fitting -------------------------------------------------------------------------------------------------
+
+    def fit(self, data: OfflineDataset, run: Run) -> None:
+        """Trains the denoiser and its heads, and measures their errors on held-out windows."""
+        self.fit_together([self], data, run)
+
+    @classmethod
+    def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
+        """All replicas in one program."""
+        for member in members:
+            member._model = member._held_out = member._report = None
+        if not data.n_steps:
+            return
+        settings = members[0].settings(data.spec).within(run.budget.diffusion)
+        models = fit_segment_models(settings, data, run)
+        for r, (member, model) in enumerate(zip(members, models, strict=True)):
+            member._model = model
+            member._held_out = _held_out_windows(model, data, run, r)
+
+    def state(self) -> Arrays:
+        """The model, and what it says of held-out windows."""
+        if self._model is None or self._held_out is None:
+            return {}
+        return {**{f"model.{key}": value for key, value in self._model.arrays().items()}, **self._held_out.arrays()}
+
+    def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
+        """Takes both back."""
+        self._model = self._held_out = self._report = None
+        if arrays:
+            own = {key.removeprefix("model."): value for key, value in arrays.items() if key.startswith("model.")}
+            self._model = SegmentModel.from_arrays(own, spec, "cpu")
+            self._held_out = HeldOutWindows.from_arrays(arrays)
+
+    def diagnosis(self) -> Mapping[str, Any]:
+        """What the model tells of its fit, and `generation`, the report of the last `generate`."""
+        told = {} if self._model is None else dict(self._model.diagnosis)
+        return told if self._report is None else {**told, "generation": self._report.to_json()}
+
+    # -- generating ----------------------------------------------------------------------------------------------
+
+    def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
+        """Accepted segments, `truncations` on their last step."""
+        config, amount = self.config, run.budget.amount
+        if amount == 0 or not data.n_steps:
+            return OfflineDataset.empty(data.spec)
+        if self._model is None or self._held_out is None:
+            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
+        if self._model.device != run.device:
+            self._model = SegmentModel.from_arrays(self._model.arrays(), data.spec, run.device)
+        model, budget = self._model, run.budget.diffusion
+        steps = budget.sampling_steps or config.sampling_steps or None
+        sampler = make_sampler(budget.sampler or config.sampler, CosineSchedule(model.settings.diffusion_steps), steps)
+        sampling = Sampling(
+            model=model,
+            sampler=sampler,
+            noise=numpy_noise(run.generator("segments/noise"), model.device),
+            choices=run.generator("segments/choices"),
+        )
+        self._report = report = self._new_report(model, sampler, run.generator("segments/calibration"))
+        proposer = _Proposer(self, data, sampling, report, run.generator("segments/windows"))
+        goal = SegmentGoal(segments=config.segments) if amount is None else SegmentGoal(transitions=amount)
+        rows = collect_segments(proposer, model, goal, report, run, owner=self.name, largest=config.windows_at_once)
+        with report.timed("bookkeeping"):
+            return emit_episodes(model, rows, data)
+
+    def _new_report(self, model: SegmentModel, sampler: Sampler, choices: np.random.Generator) -> GenerationReport:
+        """With the filter's threshold: the config's, or the one calibrated under the method's own mask."""
+        assert self._held_out is not None
+        held_out, config = self._held_out, self.config
+        new = self.new_rows(held_out.values, held_out.lengths, choices)
+        calibrated = calibrated_threshold(
+            held_out, new, rule=config.accept, features=model.features, quantile=config.quantile
+        )
+        return GenerationReport(
+            threshold=calibrated if config.epsilon is None else config.epsilon,
+            threshold_kind="calibrated" if config.epsilon is None else "fixed",
+            calibrated=calibrated,
+            sampler={"name": sampler.name, "steps": len(sampler)},
+        )
+
+
+class _Proposer:
+    """Draws real windows, lets the method make new ones of them, and measures their errors."""
+
+    def __init__(
+        self,
+        method: SegmentAugmenter[Any],
+        data: OfflineDataset,
+        sampling: Sampling,
+        report: GenerationReport,
+        choose: np.random.Generator,
+    ) -> None:
+        self._method, self._sampling, self._report, self._choose = method, sampling, report, choose
+        self._limit = data.spec.episode_limit
+        settings = sampling.model.settings
+        self._index = WindowIndex(data, settings.horizon, padded=settings.pad_windows)
+
+    def __call__(self, count: int) -> Candidates:
+        model, horizon = self._sampling.model, self._index.horizon
+        with self._report.timed("bookkeeping"):
+            windows = self._choose.integers(len(self._index), size=count)
+            raw = raw_windows(self._index, windows)
+            x = model.encode(raw.observations, raw.states if model.settings.append_state else None)
+            source = SourceWindows(x=x, lengths=np.minimum(self._index.left[windows], horizon - 1))
+        with self._report.timed("sampling"):
+            generated = self._method.regenerate(source, self._sampling)
+            if generated.x.is_cuda:
+                torch.cuda.synchronize()
+        lengths = np.minimum(generated.lengths, self._limit)
+        with self._report.timed("heads"):
+            sums, actions = per_agent_errors(model, generated.x)  # (B, H - 1, N), (B, H - 1, N, A)
+            errors = window_errors(
+                sums.cpu().numpy(),
+                generated.new,
+                lengths,
+                rule=self._method.config.accept,
+                features=model.features,
+            )
+        wanted = np.arange(horizon) <= lengths[:, None]  # (B, H)
+        return Candidates(
+            observations=generated.x,
+            actions=actions,
+            errors=errors,
+            lengths=lengths,
+            new_shares=(generated.new & wanted[..., None]).sum(axis=(1, 2)) / (wanted.sum(axis=1) * x.shape[2]),
+            starts=self._index.starts[windows],
+        )
+
+
+def _held_out_windows(model: SegmentModel, data: OfflineDataset, run: Run, replica: int) -> HeldOutWindows:
+    """Errors and values on windows of the episodes that replica was not trained on, at most 4,096 of them."""
+    settings = model.settings
+    index = WindowIndex(data, settings.horizon, padded=settings.pad_windows)
+    _, episodes = held_out_split(data.n_episodes, run.generator("diffusion/held-out", replica))
+    windows = index.of_episodes(episodes)
+    if not len(windows):  # none of them is as long as a window
+        windows = np.arange(len(index))
+    if len(windows) > _HELD_OUT_WINDOWS:
+        chosen = run.generator("segments/held-out", replica).permutation(len(windows))[:_HELD_OUT_WINDOWS]
+        windows = windows[np.sort(chosen)]
+    raw = raw_windows(index, windows)
+    with torch.no_grad():
+        x = model.encode(raw.observations, raw.states if settings.append_state else None)
+        errors, _ = per_agent_errors(model, x)
+        values = model.value(x) if model.has("value") else x.new_zeros(x.shape[:-1])
+    return HeldOutWindows(
+        errors=errors.cpu().numpy(),
+        values=values.cpu().numpy(),
+        lengths=np.minimum(index.left[windows], settings.horizon - 1),
+    )
