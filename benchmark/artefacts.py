@@ -207,7 +207,8 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes named arrays as safetensors, whole or not at all. Raises StorageError."""
     from safetensors.numpy import save
 
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    # `ascontiguousarray` would turn a single number into a list of one
+    content = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     write_bytes(path, content)
 
 

@@ -61,6 +61,7 @@ def finished_record(
         if result
         else {},
         diagnosis=notes["diagnosis"],
+        augmenter_diagnosis=notes.get("augmenter_diagnosis", {}),
         timings={stage: StageTiming(cached=cached.get(stage, True), **cost) for stage, cost in costs.items()},
         provenance=origin.provenance(moment.started, now(), moment.device),
         failure=failure,
@@ -110,10 +111,18 @@ def _common(plan: GroupPlan, sources: Mapping[str, str | None]) -> dict[str, Any
         "engine_version": spec.engine_version,
         "variant": spec.variant,
         "team_reward": spec.team_reward,
-        "protocol_settings": plan.protocol.settings(),
+        "protocol_settings": _settings(plan),
         "augmenter": plan.augmenter.as_recorded(sources.get("augmented")),
         "learner": plan.learner.as_recorded(sources.get("policy")),
     }
+
+
+def _settings(plan: GroupPlan) -> dict[str, Any]:
+    """The protocol's numbers; the diffusion model's only where there may be one, so that no other record names them."""
+    settings = plan.protocol.settings()
+    if not plan.augmenter.method_class.trains:
+        del settings["diffusion"]
+    return settings
 
 
 def _artefacts(plan: GroupPlan, seed: int) -> Artefacts:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.artefacts import Artefact
+from benchmark.diagnosis import compact
 from benchmark.outcomes import Moment, failed_record, finished_record
 from benchmark.plans import GroupPlan
 from benchmark.provenance import Origin, now
 from benchmark.records import RunRecord, Status
-from benchmark.stages import augmentation, datasets, evaluations, policies
+from benchmark.stages import augmentation, datasets, evaluations, fits, policies
 from benchmark.stages.context import Context, Found
 from methods.base import UnsupportedError
 from tasks.common.errors import AugMARLError, StorageError, UsageError
@@ -103,9 +104,10 @@ class _GroupRun:
         plan, context = self.plan, self.context
         made: dict[int, dict[str, Found]] = {}
         synthetic: dict[int, OfflineDataset | None] = {}
-        for seed in seeds:
+        fitted, failed = self._fit(original, seeds)
+        for seed in (seed for seed in seeds if seed not in failed):
             with self.guard([seed], "augmented"):
-                found = augmentation.obtain(plan, seed, original, context)
+                found = augmentation.obtain(plan, seed, original, fitted.get(seed), context)
                 made[seed] = {"dataset": dataset}
                 if found is not None:
                     made[seed] |= {"augmented": found[0]} | ({"fit": found[1]} if found[1] else {})
@@ -125,6 +127,18 @@ class _GroupRun:
                 cached = {stage: found.cached for stage, found in made[seed].items()}
                 with self.guard([seed], "evaluation"):
                     self._finish(seed, evaluation.artefact, {**cached, "evaluation": evaluation.cached})
+
+    def _fit(self, original: OfflineDataset, seeds: list[int]) -> tuple[dict[int, Found], set[int]]:
+        """The fitted augmenters of the replicates that must generate, and the replicates whose fit failed."""
+        if not self.plan.augmenter.method_class.trains:
+            return {}, set()
+        waiting = augmentation.missing(self.plan, seeds, self.context)
+        unfitted = [seed for seed in waiting if fits.stored(self.plan, seed, self.context) is None]
+        fitted: dict[int, Found] = {}
+        for part in (unfitted, [seed for seed in waiting if seed not in unfitted]):
+            with self.guard(part, "fit"):
+                fitted |= augmentation.obtain_fits(self.plan, part, original, self.context)
+        return fitted, set(waiting) - fitted.keys()
 
     def fail(self, seeds: Iterable[int], status: Status, stage: str, reason: str, log: tuple[str, ...] = ()) -> None:
         """Emits a record without a score for each seed."""
@@ -171,14 +185,25 @@ def _status_of(error: BaseException) -> Status:
         return "unsupported"
     if isinstance(error, TimeoutError):
         return "timeout"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
-        return "oom"
-    return "failed"
+    return "oom" if _is_out_of_memory(error) else "failed"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was not there: Python's, a GPU's by torch, or main memory by torch, which has no class for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _reason_of(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"The method ended its process with sys.exit({error.code!r}). Raise an error instead."
+    if _is_out_of_memory(error):
+        said = (str(error).splitlines() or [""])[0].rstrip(".")
+        return (
+            f"Out of memory ({type(error).__name__}{f': {said}' if said else ''}). Less is needed by fewer replicates "
+            "at once (--only seed=0), a smaller batch or model, or fewer workers (--jobs)."
+        )
     if isinstance(error, (AugMARLError, TimeoutError)) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}"
@@ -192,6 +217,9 @@ def _notes(
     return {
         "dataset_summary": _summary(card, original, synthetic),
         "dataset_card_sha256": card_sha256,
+        "augmenter_diagnosis": compact(made["augmented"].artefact.notes.get("diagnosis", {}))
+        if "augmented" in made
+        else {},
         "source_digests": {stage: found.artefact.source_digest for stage, found in made.items()},
         "costs": {stage: evaluations.cost_document(found.artefact) for stage, found in made.items()},
     }

@@ -67,12 +67,23 @@ class GroupPlan:
         return self.source.key()
 
     def fit_key(self, seed: int) -> Key | None:
-        """Key of the fitted augmenter, for those that train; without what `fit` never reads."""
+        """Key of the fitted augmenter, for those that train; without what `fit` never reads.
+
+        A budget's None, the method's own number, is in the config.
+        """
         method = self.augmenter.method_class
         if not method.trains:
             return None
         parts = self.augmenter.identity(without=frozenset(method.generation_fields))
-        return Key("fit", {"dataset": self.dataset_key.digest, **parts, "seed": self.augmentation_seed(seed)})
+        return Key(
+            "fit",
+            {
+                "dataset": self.dataset_key.digest,
+                **parts,
+                "seed": self.augmentation_seed(seed),
+                "diffusion": self.protocol.diffusion.given(of_fit=True),
+            },
+        )
 
     def augmented_key(self, seed: int) -> Key | None:
         """Key of the synthetic episodes; None where nothing is ever added."""
@@ -80,6 +91,8 @@ class GroupPlan:
         if not method.adds_data:
             return None
         extra = {"seed": self.extra_seed(seed)} if method.needs_extra_data else None
+        # A method that does not train has no diffusion model, so no budget of one makes its episodes other ones.
+        trained = {"diffusion": self.protocol.diffusion.given()} if method.trains else {}
         return Key(
             "augmented",
             {
@@ -88,6 +101,7 @@ class GroupPlan:
                 "seed": self.augmentation_seed(seed),
                 "amount_ratio": self.protocol.amount_ratio,
                 "extra_data": extra,
+                **trained,
             },
         )
 

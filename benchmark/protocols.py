@@ -1,19 +1,22 @@
 """Protocols: named budgets that every cell of a matrix shares. Numbers of a paper carry their place in it.
 
 A protocol may be varied where it is named, `quick[updates=1000]`; the variation is part of its name, so that records
-of different budgets never meet on one page.
+of different budgets never meet on one page. What a diffusion model may use is varied with `diffusion_` in front:
+`quick[diffusion_updates=500]`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from methods.run import DiffusionBudget
 from tasks.common.errors import UnknownNameError, UsageError
-from tasks.common.selector import Selector
+from tasks.common.selector import Scalar, Selector
 
+SAMPLERS = ("ddpm", "ddim", "dpmpp_2m")
 MixRule = Literal["union", "replace", "upsample"]
 
 
@@ -54,6 +57,7 @@ class Protocol:
         mix: how original and synthetic data are joined.
         updates, batch_size: of a learner, whatever the size of the data; None: the learner's own.
         snapshots: points of the learning curve, the final policy included.
+        diffusion: the compute of a diffusion model, the same for every method that has one.
         evaluation_episodes: of the final policy, by family. curve_episodes: of each point of the curve.
         environment_seed: of the evaluation; derived apart from every dataset's seeds.
         timeout_seconds: of one cell group (all replicates of a task, dataset, augmenter and learner).
@@ -69,6 +73,7 @@ class Protocol:
     updates: int | None = None
     batch_size: int | None = None
     snapshots: int = 1
+    diffusion: DiffusionBudget = field(default_factory=DiffusionBudget)
     evaluation_episodes: Mapping[str, int]
     curve_episodes: int = 32
     environment_seed: int = 0
@@ -85,8 +90,9 @@ class Protocol:
 
     def settings(self) -> dict[str, Any]:
         """All numbers as plain values, for records."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "mix"}
-        return {**{k: dict(v) if isinstance(v, Mapping) else v for k, v in plain.items()}, "mix": str(self.mix)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain |= {"mix": str(self.mix), "diffusion": asdict(self.diffusion)}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -100,6 +106,16 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 updates=12,
                 batch_size=32,
                 snapshots=2,
+                diffusion=DiffusionBudget(
+                    width=8,
+                    updates=20,
+                    batch_size=16,
+                    learning_rate=1e-3,
+                    ema_every=1,
+                    head_updates=20,
+                    sampler="ddim",
+                    sampling_steps=2,
+                ),
                 evaluation_episodes={"default": 8},
                 curve_episodes=4,
                 timeout_seconds=120,
@@ -107,15 +123,25 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             ),
             Protocol(
                 name="quick",
-                summary="about half a minute a cell group on one CPU core",
+                summary="about half a minute a cell group on one CPU core, minutes where a diffusion model is fitted",
                 dataset_episodes={"default": 2_000},  # 50,000 transitions of MPE; MASTARS D.3 and J use 2,000 as well
                 amount_ratio=1.0,  # union 1:1 (MADiTS, App. E)
                 updates=20_000,  # where the slowest curves of BC have flattened (docs/harness.md)
                 batch_size=128,  # half of 256 makes an update a third cheaper, and curves flatten no later
                 snapshots=10,
+                diffusion=DiffusionBudget(
+                    width=32,
+                    updates=2_000,
+                    batch_size=32,
+                    learning_rate=1e-3,
+                    ema_every=1,  # so few updates are over before the papers' averages have begun
+                    head_updates=2_000,
+                    sampler="ddim",
+                    sampling_steps=10,
+                ),
                 evaluation_episodes={"default": 320},  # choice: seconds on MPE
                 curve_episodes=32,  # choice: seconds on MPE
-                timeout_seconds=900,
+                timeout_seconds=3600,  # a group may wait for another one's diffusion model
             ),
             Protocol(
                 name="paper",
@@ -131,6 +157,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 updates=None,  # each learner's own
                 batch_size=None,
                 snapshots=20,
+                diffusion=DiffusionBudget(),  # each method's own
                 evaluation_episodes={"mamujoco": 10, "default": 320},  # choice: seconds on MPE
                 curve_episodes=32,
                 timeout_seconds=24 * 3600,
@@ -139,17 +166,20 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     }
 )
 
-_LOWEST = {
+_DIFFUSION = "diffusion_"
+_LOWEST: Mapping[str, float] = {
     "dataset_episodes": 1, "dataset_seed": 0, "amount_ratio": 0, "updates": 1, "batch_size": 1, "snapshots": 1,
     "evaluation_episodes": 1, "curve_episodes": 1, "environment_seed": 0, "timeout_seconds": 1,
+    "diffusion_width": 1, "diffusion_updates": 1, "diffusion_batch_size": 1, "diffusion_learning_rate": 0,
+    "diffusion_ema_every": 1, "diffusion_head_updates": 1, "diffusion_sampling_steps": 1,
 }  # fmt: skip
-"""The settings that a name may vary beside `mix`, and the smallest value of each."""
+"""The settings that a name may vary beside `mix` and the sampler, and the smallest value of each."""
 _HIGHEST = 10**9
-_FRACTIONAL = ("amount_ratio", "timeout_seconds")
+_FRACTIONAL = ("amount_ratio", "timeout_seconds", "diffusion_learning_rate")
 
 
 def make_protocol(text: str) -> Protocol:
-    """The protocol of a name such as `quick` or `quick[updates=1000,mix=replace]`.
+    """The protocol of a name such as `quick`, `quick[updates=1000,mix=replace]` or `quick[diffusion_updates=500]`.
 
     A varied protocol is not publishable unless only the mix differs.
 
@@ -161,25 +191,39 @@ def make_protocol(text: str) -> Protocol:
         raise UnknownNameError("protocol", selector.name, PROTOCOLS)
     base = PROTOCOLS[selector.name]
     changes: dict[str, Any] = {}
+    diffusion: dict[str, Any] = {}
     for setting, value in selector.params.items():
-        if setting == "mix":
-            changes[setting] = Mix.parse(str(value))
-            continue
-        if setting not in _LOWEST:
-            raise UnknownNameError(f"setting of protocol {base.name}", setting, [*_LOWEST, "mix"])
-        low = _LOWEST[setting]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= _HIGHEST:
-            raise UsageError(f"Protocol setting {setting}={value!r} is not a number from {low} to {_HIGHEST:,}.")
-        if setting not in _FRACTIONAL and not isinstance(value, int):
-            raise UsageError(f"Protocol setting {setting}={value!r} is not a whole number.")
-        if setting.endswith("episodes") and setting != "curve_episodes":
-            changes[setting] = {"default": value}
+        read = _read_setting(base.name, setting, value)
+        if setting.startswith(_DIFFUSION):
+            diffusion[setting.removeprefix(_DIFFUSION)] = read
         else:
-            changes[setting] = value
+            changes[setting] = read
+    if diffusion:
+        changes["diffusion"] = replace(base.diffusion, **diffusion)
     if not changes:
         return base
     publishable = base.publishable and set(changes) == {"mix"}
     return replace(base, name=str(selector), publishable=publishable, **changes)
+
+
+def _read_setting(protocol: str, setting: str, value: Scalar) -> Any:
+    """The value of a setting of a varied protocol. Raises UsageError."""
+    if setting == "mix":
+        return Mix.parse(str(value))
+    if setting == f"{_DIFFUSION}sampler":
+        if value not in SAMPLERS:
+            raise UnknownNameError("sampler", str(value), SAMPLERS)
+        return value
+    if setting not in _LOWEST:
+        raise UnknownNameError(f"setting of protocol {protocol}", setting, [*_LOWEST, f"{_DIFFUSION}sampler", "mix"])
+    low = _LOWEST[setting]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= _HIGHEST:
+        raise UsageError(f"Protocol setting {setting}={value!r} is not a number from {low} to {_HIGHEST:,}.")
+    if setting not in _FRACTIONAL and not isinstance(value, int):
+        raise UsageError(f"Protocol setting {setting}={value!r} is not a whole number.")
+    if setting in ("dataset_episodes", "evaluation_episodes"):
+        return {"default": value}
+    return value
 
 
 def with_mix(protocol: Protocol, mix: Mix) -> Protocol:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tasks.common.errors import RecordError
 from tasks.common.files import write_bytes
@@ -133,6 +133,8 @@ class RunRecord(_Model):
         dataset_summary: of the data before and after augmentation (mean_return, episodes, steps, synthetic_share).
         scores: by normalisation name, e.g. `normalised` and `madits`; empty unless `status` is `ok`.
         diagnosis: further numbers that rank nothing, e.g. `best_checkpoint_return`, `final_loss`.
+        augmenter_diagnosis: what the augmenter tells of its fit and its generation, e.g. `acceptance_rate`. Records
+            from before this field read as an empty one.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -150,6 +152,7 @@ class RunRecord(_Model):
     evaluation: Evaluation | None
     scores: dict[str, float]
     diagnosis: dict[str, float | None]
+    augmenter_diagnosis: dict[str, JsonValue] = Field(default_factory=dict)
     timings: dict[str, StageTiming]
     provenance: Provenance
     failure: Failure | None = None

@@ -32,6 +32,7 @@ SCORE = "normalised"  # 0 is the random policy, 100 the expert
 RANDOM_POLICY_SCORE = 0.0
 WITHOUT_POLICY = ("failed", "timeout", "oom", "diverged")
 _WITHOUT_EFFECT = ("summary", "timeout_seconds", "publishable")  # settings of a protocol that move no score
+DIFFUSION = "diffusion"
 # These have no augmentation seed to be independent in: one augmented set under all seeds is right for them.
 _WITHOUT_RANDOMNESS = ("original", "duplicate")
 
@@ -177,14 +178,17 @@ def group(records: Iterable[RunRecord]) -> list[Board]:
         RecordError: if a run is there twice, or if runs of one task and learner had different protocol settings.
     """
     runs: dict[BoardKey, dict[tuple[str, Cell, int], RunRecord]] = defaultdict(dict)
-    settings: dict[tuple[BoardKey, str, str], RunRecord] = {}
+    settings: dict[tuple[BoardKey, str, str, str], RunRecord] = {}
     for record in records:
         board, cell = BoardKey.of(record), cell_of(record)
         place = (record.cell.augmenter, cell, record.cell.seed)
         if place in runs[board]:
             raise RecordError(f"{record.cell.name} has two records. Delete the one that should not count.")
-        first = settings.setdefault((board, cell.task, cell.learner), record)
-        _refuse_other_protocol(first, record)
+        first = settings.setdefault((board, cell.task, cell.learner, ""), record)
+        _refuse_other_protocol(first, record, (*_WITHOUT_EFFECT, DIFFUSION))
+        if DIFFUSION in record.protocol_settings:  # every diffusion model has the same compute; other methods have none
+            first = settings.setdefault((board, cell.task, cell.learner, DIFFUSION), record)
+            _refuse_other_protocol(first, record, _WITHOUT_EFFECT)
         runs[board][place] = record
     return [Board(key, runs[key]) for key in sorted(runs)]
 
@@ -274,11 +278,11 @@ def finished_score(record: RunRecord) -> float:
     return score
 
 
-def _refuse_other_protocol(first: RunRecord, record: RunRecord) -> None:
+def _refuse_other_protocol(first: RunRecord, record: RunRecord, without_effect: tuple[str, ...]) -> None:
     for what in ("protocol_settings", "team_reward", "variant"):
         ours, theirs = getattr(first, what), getattr(record, what)
         if what == "protocol_settings":
-            ours, theirs = ({k: v for k, v in s.items() if k not in _WITHOUT_EFFECT} for s in (ours, theirs))
+            ours, theirs = ({k: v for k, v in s.items() if k not in without_effect} for s in (ours, theirs))
         if ours != theirs:
             raise RecordError(
                 f"{first.cell.name} and {record.cell.name} differ in {what} ({ours!r} and {theirs!r}), so their scores "

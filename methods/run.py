@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -66,6 +66,14 @@ class DiffusionBudget:
     head_updates: int | None = None
     sampler: str | None = None
     sampling_steps: int | None = None
+
+    def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
+        """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in values.items() if v is not None and not (of_fit and k in _OF_GENERATION)}
+
+
+_OF_GENERATION = ("sampler", "sampling_steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from collections.abc import Sequence
 
-from benchmark.artefacts import Artefact, load_arrays, save_arrays
+from benchmark.artefacts import Artefact
 from benchmark.checks import check_generated
+from benchmark.diagnosis import merged, plain
 from benchmark.plans import GroupPlan
+from benchmark.stages import fits
 from benchmark.stages.context import Context, Found, Stopwatch
 from benchmark.stages.datasets import DATA_FILE
-from methods.base import Augmenter, Budget, Run
+from methods.base import Budget, Run
 from tasks.common.errors import DataError, MethodError
 from tasks.datasets import regimes, store
 from tasks.datasets.card import card_of_imported
 from tasks.datasets.offline import OfflineDataset
 
-FIT_FILE = "fit.safetensors"
 _EXTRA_MARGIN = 1.25  # episodes differ in length, and the oracle may not repeat one
 
 
-def obtain(plan: GroupPlan, seed: int, original: OfflineDataset, context: Context) -> tuple[Found, Found | None] | None:
+def missing(plan: GroupPlan, seeds: Sequence[int], context: Context) -> list[int]:
+    """The replicates whose synthetic episodes must still be made."""
+    keys = {seed: plan.augmented_key(seed) for seed in seeds}
+    return [seed for seed, key in keys.items() if key is not None and context.store.find_intact(key) is None]
+
+
+def obtain_fits(plan: GroupPlan, seeds: Sequence[int], original: OfflineDataset, context: Context) -> dict[int, Found]:
+    """The fitted augmenters of replicates, for a method that trains. Those that are missing are fitted together."""
+    if not seeds:
+        return {}
+    return fits.obtain(plan, seeds, _shown(plan, original), _run(plan, seeds[0], original, context, "fit"), context)
+
+
+def obtain(
+    plan: GroupPlan, seed: int, original: OfflineDataset, fitted: Found | None, context: Context
+) -> tuple[Found, Found | None] | None:
     """The synthetic episodes of a replicate and the fitted augmenter behind them; None where nothing is ever added.
 
-    The fitted augmenter is None where there is nothing to keep of it.
+    `fitted` is what `obtain_fits` gave. The fitted augmenter is None where there is nothing to keep of it.
 
     Raises:
         MethodError: if the augmenter breaks its contract.
@@ -32,32 +48,39 @@ def obtain(plan: GroupPlan, seed: int, original: OfflineDataset, context: Contex
     key = plan.augmented_key(seed)
     if key is None:
         return None
-    artefacts, fit_key = context.store, plan.fit_key(seed)
+    artefacts = context.store
     with artefacts.lock(key):
         found = artefacts.find_intact(key)
         if found is not None:
-            fitted = artefacts.find(fit_key) if fit_key is not None else None
-            return Found(found, cached=True), Found(fitted, cached=True) if fitted else None
-        augmenter, run = plan.augmenter.build(), _run(plan, seed, original, context)
-        shown = original if augmenter.privileged else original.without_privileged()
-        fitted_now = _fit(plan, seed, augmenter, shown, run, context)
+            return Found(found, cached=True), fitted or fits.stored(plan, seed, context)
+        run, shown = _run(plan, seed, original, context, "augmented"), _shown(plan, original)
+        if not plan.augmenter.method_class.trains:
+            augmenter = plan.augmenter.build()
+            augmenter.fit(shown, run)
+        else:  # also what this very process has fitted: one way, and one member in memory at a time
+            fitted = fitted or obtain_fits(plan, [seed], original, context)[seed]
+            augmenter = fits.restore(plan, fitted.artefact)
         with artefacts.writing(key, plan.augmenter.source) as draft:
             watch = Stopwatch()
             with watch.running():
                 returned = augmenter.generate(shown, run)
             synthetic = check_generated(returned, shown, plan.spec, plan.augmenter.text).without_privileged()
             _require_amount(synthetic, run.budget.amount, plan.augmenter.text)
+            told = plain(augmenter.diagnosis(), plan.augmenter.text)
+            if fitted is not None:
+                told = merged(fitted.artefact.notes.get("diagnosis", {}), told)
             card = card_of_imported(
                 synthetic,
                 dataset=plan.source.request.text,
                 regime=f"augmented by {plan.augmenter.text}",
                 origin=f"replicate {seed}",
+                augmentation=told or None,
             )
             store.save(synthetic, card, draft.folder / DATA_FILE)
-            draft.cost = watch.cost
+            draft.cost, draft.notes = watch.cost, {"diagnosis": told}
         made = artefacts.find(key)
     assert made is not None  # just written, under the lock
-    return Found(made, cached=False), fitted_now
+    return Found(made, cached=False), fitted
 
 
 def load(artefact: Artefact, original: OfflineDataset) -> OfflineDataset:
@@ -74,15 +97,20 @@ def _require_amount(synthetic: OfflineDataset, amount: int | None, name: str) ->
         )
 
 
-def _run(plan: GroupPlan, seed: int, original: OfflineDataset, context: Context) -> Run:
+def _shown(plan: GroupPlan, original: OfflineDataset) -> OfflineDataset:
+    """The data as the augmenter may see them."""
+    return original if plan.augmenter.method_class.privileged else original.without_privileged()
+
+
+def _run(plan: GroupPlan, seed: int, original: OfflineDataset, context: Context, stage: str) -> Run:
     ratio = plan.protocol.amount_ratio
     amount = None if ratio is None else round(ratio * original.n_steps)
     needs_extra = plan.augmenter.method_class.needs_extra_data
     return Run(
         seeds=(plan.augmentation_seed(seed),),
         device=context.device,
-        budget=Budget(amount=amount),
-        progress=context.progress_of("augmented"),
+        budget=Budget(amount=amount, diffusion=plan.protocol.diffusion),
+        progress=context.progress_of(stage),
         logger=logging.getLogger(f"augmarl.{plan.augmenter.text}"),
         deadline=context.deadline,
         extra_data=_extra_data(plan, seed, original, amount, context) if needs_extra else None,
@@ -105,28 +133,3 @@ def _extra_data(
     if amount is not None and data.n_steps < amount:
         raise DataError(f"{plan.group.name}: {data.n_steps} further real transitions were recorded, {amount} needed.")
     return data.without_privileged()
-
-
-def _fit(
-    plan: GroupPlan, seed: int, augmenter: Augmenter[Any], shown: OfflineDataset, run: Run, context: Context
-) -> Found | None:
-    """Fits the augmenter, or loads what an equal fit learned; returns the artefact, if there is one."""
-    key = plan.fit_key(seed)
-    if key is None:
-        augmenter.fit(shown, run)
-        return None
-    artefacts = context.store
-    with artefacts.lock(key):
-        found = artefacts.find_intact(key)
-        if found is not None:
-            augmenter.load_state(load_arrays(found.folder / FIT_FILE), plan.spec)
-            return Found(found, cached=True)
-        with artefacts.writing(key, plan.augmenter.source) as draft:
-            watch = Stopwatch()
-            with watch.running():
-                augmenter.fit(shown, run)
-            save_arrays(draft.folder / FIT_FILE, augmenter.state())
-            draft.cost = watch.cost
-        made = artefacts.find(key)
-    assert made is not None  # just written, under the lock
-    return Found(made, cached=False)

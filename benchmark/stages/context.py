@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from benchmark.artefacts import Artefact, ArtefactStore, Cost
+from benchmark.checkpoints import DEFAULT_SECONDS
 from benchmark.memory import peak_memory_bytes, reset_peak_memory
 
 
@@ -17,11 +18,15 @@ def _ignore(stage: str, done: int, total: int, message: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Where stages work. `report` is called with (stage, done, total, message)."""
+    """Where stages work. `report` is called with (stage, done, total, message).
+
+    A fit keeps a checkpoint every `checkpoint_seconds`.
+    """
 
     store: ArtefactStore
     device: str = "cpu"
     deadline: float | None = None
+    checkpoint_seconds: float = DEFAULT_SECONDS
     report: Callable[[str, int, int, str], None] = field(default=_ignore)
 
     def progress_of(self, stage: str) -> Callable[[int, int, str], None]:

@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from tasks.base import Task
 from tasks.common.errors import DataError
@@ -60,6 +67,8 @@ class DatasetCard(_Model):
         behaviour_digests: SHA-256 of the policy files, by level.
         behaviour_mix: share of actions by who took them; empty where that is unknown.
         origin: for imported data, the folder's own name.
+        augmentation: what the augmenter told of its fit and its generation; None for data of an environment, whose
+            cards do not have the field.
         data_sha256: of the data file; empty until it is written.
     """
 
@@ -85,7 +94,15 @@ class DatasetCard(_Model):
     win_rate: float | None
     behaviour_mix: dict[str, float]
     libraries: dict[str, str]
+    augmentation: dict[str, JsonValue] | None = None
     data_sha256: str = ""
+
+    @model_serializer(mode="wrap")
+    def _document(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        if self.augmentation is None:
+            del document["augmentation"]
+        return document
 
 
 def card_of_collected(
@@ -106,8 +123,10 @@ def card_of_collected(
     )
 
 
-def card_of_imported(data: OfflineDataset, *, dataset: str, regime: str, origin: str) -> DatasetCard:
-    """The card of data that somebody else recorded."""
+def card_of_imported(
+    data: OfflineDataset, *, dataset: str, regime: str, origin: str, augmentation: dict[str, Any] | None = None
+) -> DatasetCard:
+    """The card of data that no regime recorded: somebody else's, or an augmenter's, which may tell of itself."""
     return DatasetCard(
         **_identity(data.spec),
         **_contents(data),
@@ -120,6 +139,7 @@ def card_of_imported(data: OfflineDataset, *, dataset: str, regime: str, origin:
         behaviour_digests={},
         source="imported",
         origin=origin,
+        augmentation=augmentation,
     )
 
 

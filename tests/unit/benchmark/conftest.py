@@ -17,6 +17,7 @@ from benchmark.records import RunRecord
 from benchmark.stages.context import Context
 
 MISBEHAVING = Path(__file__).parents[2] / "plugins" / "misbehaving"
+PATIENT = MISBEHAVING.with_name("patient")
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +47,18 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LEARNERS, "_plugins", None)
 
 
+@pytest.fixture
+def patient_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[str]]:
+    """Registers `patient`, whose fit is long and keeps checkpoints, and returns what it has done so far."""
+    from methods.augmenters import AUGMENTERS
+
+    monkeypatch.syspath_prepend(str(PATIENT))
+    monkeypatch.setattr(AUGMENTERS, "_plugins", None)
+    log = tmp_path / "patient.log"
+    monkeypatch.setenv("PATIENT_LOG", str(log))
+    return lambda: log.read_text().splitlines() if log.exists() else []
+
+
 def smoke_group(**axes: str | tuple[int, ...]) -> CellGroup:
     """A cell group that needs no shipped policy and takes a tenth of a second."""
     group = {
@@ -66,9 +79,10 @@ RunSmoke = Callable[..., list[RunRecord]]
 def run_smoke(store: ArtefactStore, origin: Origin) -> RunSmoke:
     """Runs a smoke group with other names on some axes, and returns its records by seed."""
 
-    def run(**axes: str | tuple[int, ...]) -> list[RunRecord]:
+    def run(checkpoint_seconds: float = 60.0, **axes: str | tuple[int, ...]) -> list[RunRecord]:
         records: list[RunRecord] = []
-        run_group(plan_group(smoke_group(**axes)), Context(store=store), origin, records.append)
+        context = Context(store=store, checkpoint_seconds=checkpoint_seconds)
+        run_group(plan_group(smoke_group(**axes)), context, origin, records.append)
         return sorted(records, key=lambda record: record.cell.seed)
 
     return run

@@ -131,11 +131,12 @@ def test_leftovers_of_killed_processes_are_swept_and_counted(store: ArtefactStor
 
 
 def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
-    arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::2], "n": np.array([3])}
+    arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::2], "n": np.array([3]), "one": np.array(3)}
     save_arrays(tmp_path / "a.safetensors", arrays)
     loaded = load_arrays(tmp_path / "a.safetensors")
     for name, array in arrays.items():
         np.testing.assert_array_equal(loaded[name], array)
+        assert loaded[name].shape == array.shape
 
 
 def test_a_home_that_cannot_be_written_is_a_storage_error_and_no_failed_cell(tmp_path: Path) -> None:

@@ -78,6 +78,22 @@ def test_variants_that_differ_in_generation_alone_share_a_fit(monkeypatch: pytes
     assert plan(augmenter="rad-s[high=1.5]").fit_key(0) != first.fit_key(0)
 
 
+def test_the_compute_of_diffusion_models_is_in_the_keys_of_methods_that_train_and_in_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert digests(plan(protocol="smoke[diffusion_updates=7]")) == BASE
+    monkeypatch.setattr(plan().augmenter.method_class, "trains", True)
+    trained = digests(plan())
+    all_later = {"augmented", "policy", "evaluation"}
+    for setting in ("width", "updates", "batch_size", "learning_rate", "ema_every", "head_updates"):
+        assert changed(trained, digests(plan(protocol=f"smoke[diffusion_{setting}=7]"))) == {"fit", *all_later}
+    for setting in ("sampling_steps=7", "sampler=ddpm"):
+        assert changed(trained, digests(plan(protocol=f"smoke[diffusion_{setting}]"))) == all_later
+    key = plan(protocol="paper[diffusion_width=3]").fit_key(0)
+    assert key is not None
+    assert key.parts["diffusion"] == {"width": 3}  # the method's own numbers are in its config
+
+
 def test_golden_keys() -> None:
     # A change here throws away what everybody has cached. If numbers moved, raise the method's or regime's
     # `version` on purpose; if a part of a key changed its meaning, raise KEY_VERSION. Then update these.

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields, replace
 
 import pytest
 
 from benchmark.protocols import PROTOCOLS, Mix, make_protocol, with_mix
+from methods.run import DiffusionBudget
 from tasks.common.errors import UnknownNameError, UsageError
 
 
@@ -51,12 +53,38 @@ def test_another_mix_stays_publishable_under_its_own_name() -> None:
         ("quick[amount_ratio=nan]", UsageError, "amount_ratio=nan is not a number from 0"),
         ("quick[amount_ratio=inf]", UsageError, "amount_ratio=inf is not a number from 0"),
         ("quick[timeout_seconds=0]", UsageError, "not a number from 1"),
+        ("quick[diffusion_updates=0]", UsageError, "not a number from 1"),
+        ("quick[diffusion_updates=1.5]", UsageError, "not a whole number"),
+        ("quick[diffusion_sampler=ddmp]", UnknownNameError, "'ddpm'"),
+        ("quick[diffusion_sampler=3]", UnknownNameError, "sampler"),
+        ("quick[diffusion_widht=3]", UnknownNameError, "'diffusion_width'"),
+        ("quick[diffusion=3]", UnknownNameError, "setting"),
         ("quick[publishable=true]", UnknownNameError, "setting"),
     ],
 )
 def test_wrong_protocols_say_what_was_expected(text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make_protocol(text)
+
+
+def test_the_compute_of_diffusion_models_is_varied_field_by_field() -> None:
+    quick = make_protocol("quick")
+    varied = make_protocol("quick[diffusion_updates=7, diffusion_sampler=dpmpp_2m, diffusion_learning_rate=0.5]")
+    assert varied.diffusion == replace(quick.diffusion, updates=7, sampler="dpmpp_2m", learning_rate=0.5)
+    assert varied.name == "quick[diffusion_learning_rate=0.5,diffusion_sampler=dpmpp_2m,diffusion_updates=7]"
+    assert varied.updates == quick.updates
+    assert not varied.publishable
+    assert with_mix(varied, Mix("replace")).diffusion == varied.diffusion
+
+
+def test_quick_and_smoke_leave_a_diffusion_model_nothing_to_choose_and_paper_everything() -> None:
+    for name in ("quick", "smoke"):
+        assert None not in asdict(PROTOCOLS[name].diffusion).values()
+    assert PROTOCOLS["paper"].diffusion == DiffusionBudget()
+    for field in fields(DiffusionBudget):  # none is forgotten
+        value = "ddim" if field.name == "sampler" else 3
+        varied = make_protocol(f"paper[diffusion_{field.name}={value}]").diffusion
+        assert varied.given() == {field.name: value}
 
 
 def test_episodes_depend_on_the_family() -> None:

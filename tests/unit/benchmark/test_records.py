@@ -51,6 +51,7 @@ def test_a_failed_write_leaves_the_old_record_and_no_leftover(
         (lambda document: document.update(status="fine"), "'status'"),
         (lambda document: document.update(extra=1), "'extra'"),
         (lambda document: document["scores"].update(normalised=float("nan")), "scores.normalised"),
+        (lambda document: document["augmenter_diagnosis"].update(a=[float("nan")]), "augmenter_diagnosis.a"),
         (lambda document: document["cell"].pop("seed"), "cell.seed"),
     ],
 )
@@ -89,6 +90,14 @@ def test_older_schemas_are_upgraded_step_by_step(
 
     monkeypatch.setattr(records, "UPGRADES", {-1: from_minus_one, 0: from_zero})
     assert read_record(path) == record
+
+
+def test_records_from_before_augmenters_told_anything_read_as_empty(record: RunRecord, tmp_path: Path) -> None:
+    path = write_record(record, tmp_path)
+    document = json.loads(path.read_bytes())
+    del document["augmenter_diagnosis"]
+    path.write_text(json.dumps(document))
+    assert read_record(path).augmenter_diagnosis == {}
 
 
 def test_leftovers_of_killed_runs_go_and_those_of_running_ones_stay(record: RunRecord, tmp_path: Path) -> None:

@@ -128,6 +128,17 @@ def test_mixed_settings_within_a_task_are_refused(field: str, value: object) -> 
         group(records)
 
 
+def test_the_compute_of_diffusion_models_is_compared_among_those_that_have_one() -> None:
+    records = SUITE.records()
+    settings, place = records[0].protocol_settings, [pick(records, "rad-s", seed=seed) for seed in (0, 1)]
+    for index, width in zip(place, (32, 32), strict=True):
+        records[index] = change(records[index], protocol_settings={**settings, "diffusion": {"width": width}})
+    assert group(records)
+    records[place[1]] = change(records[place[1]], protocol_settings={**settings, "diffusion": {"width": 8}})
+    with pytest.raises(RecordError, match="seed-1 differ in protocol_settings"):
+        group(records)
+
+
 def test_two_records_of_one_run_are_refused() -> None:
     records = SUITE.records()
     with pytest.raises(RecordError, match="seed-0 has two records"):
