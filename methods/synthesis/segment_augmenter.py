@@ -15,9 +15,8 @@ from torch import Tensor
 from methods.base import Arrays, Augmenter, Run, require
 from methods.data.windows import WindowIndex, held_out_split, raw_windows
 from methods.diffusion.model import SegmentModel, fit_segment_models
-from methods.diffusion.samplers import Sampler, make_sampler
+from methods.diffusion.samplers import Sampler, sampler_within
 from methods.diffusion.sampling import NoiseSource, numpy_noise
-from methods.diffusion.schedule import CosineSchedule
 from methods.diffusion.settings import SegmentSettings
 from methods.diffusion.validity import per_agent_errors
 from methods.synthesis.emission import emit_episodes
@@ -227,13 +226,7 @@ class SegmentAugmenter(Augmenter[ConfigT]):
         config, amount = self.config, run.budget.amount
         if amount == 0 or not data.n_steps:
             return OfflineDataset.empty(data.spec)
-        if self._model is None or self._held_out is None:
-            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
-        if self._model.device != run.device:
-            self._model = SegmentModel.from_arrays(self._model.arrays(), data.spec, run.device)
-        model, budget = self._model, run.budget.diffusion
-        steps = budget.sampling_steps or config.sampling_steps or None
-        sampler = make_sampler(budget.sampler or config.sampler, CosineSchedule(model.settings.diffusion_steps), steps)
+        model, sampler = self.model_on(run.device), self.sampler(run)
         sampling = Sampling(
             model=model,
             sampler=sampler,
@@ -246,6 +239,23 @@ class SegmentAugmenter(Augmenter[ConfigT]):
         rows = collect_segments(proposer, model, goal, report, run, owner=self.name, largest=config.windows_at_once)
         with report.timed("bookkeeping"):
             return emit_episodes(model, rows, data)
+
+    def model_on(self, device: str) -> SegmentModel:
+        """What was fitted, moved to a device.
+
+        Raises:
+            UsageError: if nothing was.
+        """
+        if self._model is None or self._held_out is None:
+            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
+        if self._model.device != device:
+            self._model = SegmentModel.from_arrays(self._model.arrays(), self._model.spec, device)
+        return self._model
+
+    def sampler(self, run: Run) -> Sampler:
+        """The config's, with what the protocol fixes in its place."""
+        config = self.config
+        return sampler_within(run.budget.diffusion, config.diffusion_steps, config.sampler, config.sampling_steps)
 
     def _new_report(self, model: SegmentModel, sampler: Sampler, choices: np.random.Generator) -> GenerationReport:
         """With the filter's threshold: the config's, or the one calibrated under the method's own mask."""
@@ -292,7 +302,7 @@ class _Proposer:
                 torch.cuda.synchronize()
         lengths = np.minimum(generated.lengths, self._limit)
         with self._report.timed("heads"):
-            sums, actions = per_agent_errors(model, generated.x)  # (B, H - 1, N), (B, H - 1, N, A)
+            sums, actions = per_agent_errors(model, generated.x, "sse")  # (B, H - 1, N), (B, H - 1, N, A)
             errors = window_errors(
                 sums.cpu().numpy(),
                 generated.new,
@@ -325,7 +335,7 @@ def _held_out_windows(model: SegmentModel, data: OfflineDataset, run: Run, repli
     raw = raw_windows(index, windows)
     with torch.no_grad():
         x = model.encode(raw.observations, raw.states if settings.append_state else None)
-        errors, _ = per_agent_errors(model, x)
+        errors, _ = per_agent_errors(model, x, "sse")
         values = model.value(x) if model.has("value") else x.new_zeros(x.shape[:-1])
     return HeldOutWindows(
         errors=errors.cpu().numpy(),
