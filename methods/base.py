@@ -132,6 +132,14 @@ class Augmenter(Configurable[ConfigT], ABC):
         """How much each agent contributes in each window, (B, N), larger is more; None: the method knows no credit."""
         return None
 
+    def reconstruction_errors(self, windows: SegmentBatch) -> NDArray[np.float32] | None:
+        """How badly the method's generative model of the original data rebuilds each window, (B,); for DIRE alone.
+
+        The mean absolute difference of normalised observations between a window and what the deterministic process,
+        run from it to noise and back, makes of it (MASTARS, Sec. 4.7). None: the method has no such model.
+        """
+        return None
+
 
 class LearnedPolicy(ABC):
     """R trained policies of one learner, acting together.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.errors import UsageError
+from tasks.scene import Scene
 from tasks.spec import TaskSpec
 
 FloatArray = NDArray[np.float32]
@@ -108,6 +109,28 @@ class Task(ABC):
         They are part of the keys of datasets and evaluations.
         """
         return {}
+
+    def scene(self, observations: FloatArray) -> Scene:
+        """Where everything is in joint observations (M, N, D), for metrics and drawings.
+
+        Raises:
+            UsageError: where the task has no map.
+        """
+        raise UsageError(f"{self.spec.id}: observations of this task show no map.")
+
+    def contributions(self, observations: FloatArray, actions: ActionArray) -> NDArray[np.float64]:
+        """What each agent truly adds to the team's reward of one step, (B, N), from the engine's own reward.
+
+        For analysis alone: no method sees it.
+
+        Args:
+            observations: (B, N, D), what the step starts from.
+            actions: (B, N, A) float32 or (B, N) int64.
+
+        Raises:
+            UsageError: where the task does not say what an agent's contribution is.
+        """
+        raise UsageError(f"{self.spec.id}: this task does not say what one agent adds to the team's reward.")
 
     @abstractmethod
     def behaviour_policy(self, level: str) -> BehaviourPolicy:

@@ -10,7 +10,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tasks.base import BatchedEnv, BehaviourPolicy, HistoryPhase, Task
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.base import ActionArray, BehaviourPolicy, FloatArray, HistoryPhase, Task
 from tasks.common.errors import UsageError
 from tasks.common.files import sha256_of
 from tasks.common.selector import Scalar, Selector
@@ -20,6 +23,8 @@ from tasks.mpe.observe import feature_names
 from tasks.mpe.policies import ActionRule, load_history, load_policy, load_weights
 from tasks.mpe.prey import PretrainedPrey, Prey, ScriptedPrey
 from tasks.mpe.scenarios import ALIASES, EPISODE_LIMIT, Scenario, Variant, scenario
+from tasks.mpe.scene import contributions, make_scene
+from tasks.scene import Scene
 from tasks.spec import ActionKind, ActionSpec, ScoreReferences, TaskSpec
 
 ENGINE = "particle"
@@ -58,7 +63,7 @@ class MPETask(Task):
         self.spec = _spec(name, parameters, self.scenario)
         self.rule: ActionRule = "argmax" if self.spec.action.discrete else "tanh"
 
-    def make_env(self, num_envs: int, seed: int) -> BatchedEnv:
+    def make_env(self, num_envs: int, seed: int) -> MPEEnv:
         """A batched environment; loads the prey where the task has one."""
         return MPEEnv(self.spec, self._engine, self._prey, num_envs, seed)
 
@@ -67,6 +72,19 @@ class MPETask(Task):
         prey = self.checkpoint("prey")
         pretrained = self.scenario.has_prey and self.parameters.prey == "pretrained"
         return {"prey": sha256_of(prey)} if pretrained and prey.exists() else {}
+
+    def scene(self, observations: FloatArray) -> Scene:
+        """Agents, landmarks, obstacles and the prey on the plane."""
+        return make_scene(self.scenario, observations)
+
+    def contributions(self, observations: FloatArray, actions: ActionArray) -> NDArray[np.float64]:
+        """Spread: the difference reward of each agent in the state after the step (`tasks.mpe.scene`)."""
+        if self.scenario.family != "spread":
+            raise UsageError(f"{self.spec.id}: contributions are defined for cooperative navigation alone.")
+        env = self.make_env(len(observations), seed=0)
+        env.restore(observations)
+        env.step(actions)
+        return contributions(self._engine, env.kinematics)
 
     def behaviour_policy(self, level: str) -> BehaviourPolicy:
         """The shipped policy of level "expert" or "medium"."""

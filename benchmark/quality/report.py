@@ -1,0 +1,120 @@
+"""What measuring a set of synthetic episodes gives, and its JSON form (docs/quality.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.common.errors import DataError
+from tasks.common.files import write_bytes
+
+QUALITY_FILE = "quality.json"
+QUALITY_SCHEMA = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Measurement(_Model):
+    """One metric. A number that is not finite counts as none.
+
+    Attributes:
+        value: of the synthetic data; None where the metric is undefined, and `reason` then says why.
+        original: the same number of the original data, where that means something.
+        details: further numbers behind it, by name.
+    """
+
+    value: float | None
+    original: float | None = None
+    reason: str | None = None
+    details: dict[str, float | int | str | None] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_infinities(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        known = {name: _finite(value) for name, value in fields.items()}
+        if known.get("value") is None and not known.get("reason"):
+            known["reason"] = "the value is not finite"
+        known["details"] = {name: _finite(value) for name, value in fields.get("details", {}).items()}
+        return known
+
+    @classmethod
+    def undefined(cls, reason: str) -> Self:
+        """A metric without a value."""
+        return cls(value=None, reason=reason)
+
+
+class PairedHistogram(_Model):
+    """Counts of original and synthetic values between the same edges."""
+
+    edges: list[float]
+    original: list[int]
+    synthetic: list[int]
+
+
+class QualityReport(_Model):
+    """All metrics of one set of synthetic episodes.
+
+    Attributes:
+        metrics: by name, every metric of `benchmark.quality.measure.METRICS`, also where it is undefined.
+        histograms: `episode_return` and, where the engine can replay, `dynamics_error` (decimal logarithms).
+        wall_seconds: what measuring took, by metric.
+    """
+
+    schema_version: int = QUALITY_SCHEMA
+    task: str
+    augmenter: str | None
+    seed: int
+    metrics: dict[str, Measurement]
+    histograms: dict[str, PairedHistogram]
+    wall_seconds: dict[str, float]
+
+    def values(self) -> dict[str, float | None]:
+        """The value of every metric, by name."""
+        return {name: measured.value for name, measured in self.metrics.items()}
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return self.model_dump()
+
+    def write(self, folder: Path) -> None:
+        """Writes `quality.json` into a folder, whole or not at all. Raises StorageError."""
+        write_bytes(folder / QUALITY_FILE, (self.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_report(folder: Path) -> QualityReport | None:
+    """The report in a folder, or None where there is none.
+
+    Raises:
+        DataError: if it is damaged, or written by a newer AugMARL.
+    """
+    path = folder / QUALITY_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is not readable as JSON ({error}). Delete its folder and run the cell again."
+        ) from error
+    version = document.get("schema_version") if isinstance(document, Mapping) else None
+    if not isinstance(version, int) or version > QUALITY_SCHEMA:
+        raise DataError(
+            f"{path} has schema {version!r}, and this AugMARL reads up to {QUALITY_SCHEMA}. Update AugMARL."
+        )
+    try:
+        return QualityReport.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise DataError(f"{path}: field {where!r}: {problem['msg']}. Run the cell again.") from error
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
