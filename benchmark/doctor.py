@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from tasks.common.errors import UsageError
 from tasks.registry import TASKS, make_task
 
 Level = Literal["ok", "optional", "problem"]
@@ -24,6 +25,7 @@ OPTIONAL = {
     "mpe2": ("comparing our particle engine with the library", "pip install 'augmarl[dev]'"),
     "ray": ("the ray executor", "pip install 'augmarl[ray]'"),
     "submitit": ("the slurm executor", "pip install 'augmarl[slurm]'"),
+    "openai": ("CODI's language-model oracle", "pip install 'augmarl[llm]'"),
     "flashbax": ("OG-MARL vaults", "pip install 'augmarl[vault]'"),
 }
 
@@ -43,6 +45,7 @@ def examine(home: Path, results: Path) -> list[Finding]:
         _python(),
         *_torch(),
         *_optional_packages(),
+        _language_model(),
         _starcraft(),
         _chromium(),
         _writable("AUGMARL_HOME", home),
@@ -75,6 +78,20 @@ def _optional_packages() -> Iterator[Finding]:
             yield Finding(name, "ok", metadata.version(name))
         except metadata.PackageNotFoundError:
             yield Finding(name, "optional", f"not installed; for {use}: {command}")
+
+
+def _language_model() -> Finding:
+    """The chat endpoint of the environment, which is not asked anything here."""
+    from methods.labelling.endpoint import API_KEY, BASE_URL, MODEL, PAPER_MODEL, endpoint_from, model_from
+
+    name = "language model"
+    if not (os.environ.get(BASE_URL) or os.environ.get(API_KEY)):
+        how = f"set {BASE_URL} or {API_KEY}, and {MODEL} unless it is {PAPER_MODEL}"
+        return Finding(name, "optional", f"no chat endpoint; CODI then labels by a heuristic. For one: {how}")
+    try:
+        return Finding(name, "ok", f"{model_from()} at {endpoint_from().host}")
+    except UsageError as error:
+        return Finding(name, "problem", str(error))
 
 
 def _starcraft() -> Finding:
