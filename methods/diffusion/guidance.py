@@ -40,8 +40,8 @@ def composed(eps_u: Tensor, eps_list: Tensor | Sequence[Tensor], weights: Sequen
 
 
 def text_guidance(w: float) -> float:
-    """The g of a weight w as papers print it: ε_c + w (ε_c − ε_u) (MADiTS, Sec. 3), (1 + w) ε_c − w ε_u (MASTARS, Sec. 2.2).
+    """The g = 1 + w of a weight that a paper prints as ε_c + w (ε_c − ε_u) (MADiTS, Sec. 3; MASTARS, Sec. 2.2).
 
-    Their code, and MADiff's, means g = w by the same number.
+    The codes of MADiff and MASTARS mean g by the same number.
     """
     return 1.0 + w

@@ -74,6 +74,10 @@ class Conditioning(ABC):
         """
         return list(range(steps + 1))
 
+    def calls(self, steps: int) -> int:
+        """How many times the network is called along `path(steps)`."""
+        return sum(after > before for before, after in itertools.pairwise(self.path(steps)))
+
     @abstractmethod
     def before_call(self, x: Tensor, known: Known) -> Tensor:
         """What the network sees in place of x."""
@@ -146,8 +150,3 @@ class RepaintConditioning(Conditioning):
             return x
         shown = max(state - 1, 0) if self.level == "paper" else state
         return known.paste_noised(x, sampler.alpha_bar_before(shown), noise)
-
-
-def calls(path: list[int]) -> int:
-    """How many times a path calls the network."""
-    return sum(after > before for before, after in itertools.pairwise(path))

@@ -19,6 +19,7 @@ from methods.base import Arrays
 from tasks.common.errors import DataError, UnknownNameError
 
 _KNOTS = 10_000  # a dimension, at most
+_SLICE = 1 << 16  # rows at a time: the indices of a whole dataset would take several times its memory
 _HEAVIEST_ATOM = 0.5  # inferred: cdf_mixed, share of rows with one value above which a dimension uses `limits`
 _FEWEST_VALUES = 3  # inferred: cdf_mixed, distinct values below which a dimension uses `limits`
 _NARROWEST = 1e-6  # half-range of `limits`, relative to the magnitude, below which a dimension counts as constant
@@ -83,7 +84,7 @@ class LimitsNormaliser(Normaliser):
         Raises:
             DataError: without rows, or for values that are not finite.
         """
-        values = checked_rows(rows).astype(np.float64)
+        values = _checked(rows).astype(np.float64)
         low, high = values.min(axis=0), values.max(axis=0)  # (D,)
         centre, half = (low + high) / 2, (high - low) / 2
         # Each dimension on its own: a constant one must not touch the others.
@@ -118,7 +119,7 @@ class StandardNormaliser(Normaliser):
         Raises:
             DataError: without rows, or for values that are not finite.
         """
-        values = checked_rows(rows).astype(np.float64)
+        values = _checked(rows).astype(np.float64)
         mean, scale = values.mean(axis=0), values.std(axis=0) + _EPSILON  # (D,)
         mean[list(skip_dims)], scale[list(skip_dims)] = 0.0, 1.0
         return cls(torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(scale.astype(np.float32)))
@@ -137,8 +138,8 @@ class CdfNormaliser(Normaliser):
     """2 P(X ≤ x) − 1 of the data's empirical distribution, linear between its distinct values (MADiff).
 
     Inputs are clipped to the observed range. The smallest value maps to 2 P(X = min) − 1, the largest to 1. A constant
-    dimension stays raw, and decodes to its constant. Exact up to 10,000 distinct values a dimension; with more, as many
-    knots are spread evenly over the probability.
+    dimension stays raw, and decodes to its constant. Exact up to 10,000 distinct values a dimension; with more, half of
+    that many knots are spread evenly over the probability and half over the range.
 
     Attributes:
         values: (D, P) ascending knots, the last one repeated to fill the row.
@@ -162,25 +163,26 @@ class CdfNormaliser(Normaliser):
         Raises:
             DataError: without rows, or for values that are not finite.
         """
-        columns = [cls._knots(column) for column in checked_rows(rows).T]
+        columns = [cls._knots(column) for column in _checked(rows).T]  # (values, levels) of each
         counts = np.array([len(values) for values, _ in columns], dtype=np.int64)
         width = max(int(counts.max()), 2)
         padded = [[np.pad(a, (0, width - len(a)), mode="edge") for a in column] for column in columns]
-        values, levels = (np.stack(arrays).astype(np.float32) for arrays in zip(*padded, strict=True))  # (D, P) each
+        values, levels = (np.stack(arrays) for arrays in zip(*padded, strict=True))  # (D, P) each
         constant = counts == 1
         shift = cls._shift(values, constant)
         return cls(*(torch.from_numpy(array) for array in (values, levels, counts, constant, shift)))
 
     @classmethod
-    def _knots(cls, column: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def _knots(cls, column: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Distinct values of one dimension (M,) and what they map to."""
         values, counts = np.unique(column, return_counts=True)
         probability = np.cumsum(counts) / len(column)
         if len(values) > _KNOTS:
-            wanted = np.linspace(probability[0], 1.0, _KNOTS)
-            chosen = np.unique(np.minimum(np.searchsorted(probability, wanted), len(values) - 1))
+            chosen = np.union1d(_evenly(probability, _KNOTS // 2), _evenly(values, _KNOTS // 2))
             values, probability = values[chosen], probability[chosen]
-        return values, 2 * probability - 1
+        # Levels that are one number in float32 would have no inverse.
+        levels, first = np.unique((2 * probability - 1).astype(np.float32), return_index=True)
+        return np.append(values[first[:-1]], values[-1]), levels
 
     @classmethod
     def _shift(cls, values: NDArray[np.float32], constant: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -200,13 +202,19 @@ class CdfNormaliser(Normaliser):
 
     def _interpolate(self, sources: Tensor, targets: Tensor, x: Tensor) -> Tensor:
         """Piecewise linear through the knots (D, P): (..., D) -> (..., D). Exact at the knots."""
-        columns = x.reshape(-1, x.shape[-1]).T.contiguous()  # (D, V)
+        columns = x.reshape(-1, x.shape[-1]).T  # (D, V)
+        parts = [self._interpolate_columns(sources, targets, part) for part in torch.split(columns, _SLICE, dim=1)]
+        return torch.cat(parts, dim=1).T.contiguous().view(x.shape)
+
+    def _interpolate_columns(self, sources: Tensor, targets: Tensor, columns: Tensor) -> Tensor:
+        """The same for columns (D, V) -> (D, V)."""
+        columns = columns.contiguous()
         upper = torch.searchsorted(sources, columns)
         upper = torch.minimum(upper, self.counts.unsqueeze(1) - 1).clamp_(min=1)
         lower = upper - 1
         start, end = sources.gather(1, lower), sources.gather(1, upper)
-        weight = (columns - start).div_(end - start)
-        return torch.lerp(targets.gather(1, lower), targets.gather(1, upper), weight).T.reshape(x.shape)
+        weight = columns.sub(start).div_(end.sub_(start))
+        return torch.lerp(targets.gather(1, lower), targets.gather(1, upper), weight)
 
 
 @dataclass(frozen=True)
@@ -220,11 +228,11 @@ class MixedCdfNormaliser(CdfNormaliser):
     name = "cdf_mixed"
 
     @classmethod
-    def _knots(cls, column: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def _knots(cls, column: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Two knots, the range, stand for `limits`."""
         values, counts = np.unique(column, return_counts=True)
         if len(values) > 1 and (len(values) < _FEWEST_VALUES or counts.max() > _HEAVIEST_ATOM * len(column)):
-            return values[[0, -1]], np.array([-1.0, 1.0])
+            return values[[0, -1]], np.array([-1, 1], dtype=np.float32)
         return super()._knots(column)
 
     @classmethod
@@ -261,7 +269,13 @@ def _class_of(name: str) -> type[Any]:
     return _NORMALISERS[name]
 
 
-def checked_rows(rows: NDArray[Any]) -> NDArray[np.float32]:
+def _evenly(ascending: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Indices of about `count` entries that are spread evenly over the range of an ascending array, ends included."""
+    wanted = np.linspace(ascending[0], ascending[-1], count)
+    return np.unique(np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)).astype(np.int64)
+
+
+def _checked(rows: NDArray[Any]) -> NDArray[np.float32]:
     """The rows as float32 (M, D).
 
     Raises:

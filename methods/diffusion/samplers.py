@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import require
+from methods.base import DiffusionBudget, require
 from methods.diffusion.schedule import CosineSchedule
 from tasks.common.errors import UnknownNameError
 
@@ -192,3 +192,8 @@ def make_sampler(name: str, schedule: CosineSchedule, steps: int | None = None) 
     if name not in _SAMPLERS:
         raise UnknownNameError("sampler", name, _SAMPLERS)
     return _SAMPLERS[name](schedule, steps)
+
+
+def sampler_within(budget: DiffusionBudget, diffusion_steps: int, name: str, steps: int | None) -> Sampler:
+    """The sampler that a method asks for, with what a protocol fixes in its place; see `make_sampler`."""
+    return make_sampler(budget.sampler or name, CosineSchedule(diffusion_steps), budget.sampling_steps or steps)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from methods.base import require
 from methods.diffusion.known import ClampConditioning, Conditioning, Known
 from methods.diffusion.samplers import Sampler
 
@@ -27,9 +28,12 @@ Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 def numpy_noise(generator: np.random.Generator, device: str | torch.device) -> NoiseSource:
     """Standard normal values from a numpy generator: the same on every device."""
+    pinned = torch.device(device).type == "cuda"  # then the copy, and with it the next draw, overlaps with the network
 
     def draw(shape: tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32)).to(device)
+        values = torch.empty(shape, dtype=torch.float32, pin_memory=pinned)
+        generator.standard_normal(out=values.numpy(), dtype=np.float32)
+        return values.to(device, non_blocking=True)
 
     return draw
 
@@ -90,10 +94,20 @@ class Batches:
     """
 
     def __init__(self, size: int) -> None:
+        """Starts with slices of `size` rows.
+
+        Raises:
+            UsageError: for less than one.
+        """
+        require(size >= 1, "Batches", f"a batch size of {size}", "at least 1")
         self.size = size
 
     def __call__(self, function: Callable[..., Result], *tensors: Tensor | None) -> Result:
         """`function(*tensors)`, computed over slices of the leading axis (B); None is passed on as None.
+
+        Args:
+            function: row b of its result, a tensor or a tuple of tensors, depends on row b of the tensors alone.
+            tensors: (B, ...) each, or None.
 
         Raises:
             torch.OutOfMemoryError, MemoryError, RuntimeError: where a single row does not fit either.
@@ -102,20 +116,18 @@ class Batches:
         parts: list[Result] = []
         start = 0
         while start < total or not parts:
-            rows = slice(start, start + self.size)
+            rows = slice(start, min(start + self.size, total))
             try:
                 parts.append(function(*(None if tensor is None else tensor[rows] for tensor in tensors)))
-                start += self.size
+                start = rows.stop
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or self.size == 1:
+                tried = rows.stop - rows.start
+                if tried <= 1 or not _is_out_of_memory(error):
                     raise
-                self._halve(error)
+                self.size = tried // 2
+                message = "Out of memory with a batch of %d rows: going on with batches of %d, same results (%s)."
+                _logger.warning(message, tried, self.size, str(error).partition("\n")[0])
         return _joined(parts)
-
-    def _halve(self, error: Exception) -> None:
-        halved = max(self.size // 2, 1)
-        _logger.warning("Out of memory with batches of %d; going on with %d (%s).", self.size, halved, error)
-        self.size = halved
 
 
 def in_batches(function: Callable[..., Result], batch_size: int, *tensors: Tensor | None) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Self
 
@@ -47,10 +48,11 @@ class CosineSchedule:
         self._noise = torch.from_numpy(np.sqrt(1 - alpha_bars).astype(np.float32))
 
     def to(self, device: str | torch.device) -> Self:
-        """Moves the tensors, in place, and returns the schedule."""
+        """The same schedule with its tensors on a device."""
+        moved = copy.copy(self)
         for name in ("betas", "alphas", "alpha_bars", "_signal", "_noise"):
-            setattr(self, name, getattr(self, name).to(device))
-        return self
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
 
     def diffuse(self, x_0: Tensor, k: Tensor, noise: Tensor) -> Tensor:
         """√ᾱ_k x_0 + √(1 − ᾱ_k) ε (Ho et al. 2020, Eq. 4).
