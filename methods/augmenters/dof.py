@@ -18,6 +18,7 @@ from methods.synthesis.segment_augmenter import (
     SegmentAugmenter,
     SegmentConfig,
     SourceWindows,
+    all_but_first,
 )
 from tasks.spec import TaskSpec
 
@@ -58,14 +59,12 @@ class DoF(SegmentAugmenter[DoFConfig]):
     def new_rows(
         self, values: NDArray[np.float32], lengths: NDArray[np.int64], choices: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """All but the first."""
-        new = np.ones(values.shape, dtype=np.bool_)
-        new[:, 0] = False
-        return new
+        """All but the first of every agent."""
+        return all_but_first(values.shape)
 
     def regenerate(self, source: SourceWindows, sampling: Sampling) -> Generated:
         """Windows that begin with the source's first row."""
-        batch, horizon, n_agents, _ = source.x.shape
+        batch, horizon = source.x.shape[:2]
         x = sampling.model.sample(
             Known.first_row(source.x[:, 0], horizon),
             target=self.config.target,
@@ -74,6 +73,4 @@ class DoF(SegmentAugmenter[DoFConfig]):
             guidance=self.config.guidance,
             null_dropout=_LITERAL_DROPOUT if self.config.literal_uncond else 1.0,
         )
-        new = np.ones((batch, horizon, n_agents), dtype=np.bool_)
-        new[:, 0] = False
-        return Generated(x=x, new=new, lengths=np.full(batch, horizon - 1, dtype=np.int64))
+        return Generated(x=x, new=all_but_first(x.shape[:3]), lengths=np.full(batch, horizon - 1, dtype=np.int64))

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.base import Arrays, Augmenter, Run, require
-from methods.data.windows import WindowIndex, held_out_split, raw_windows
-from methods.diffusion.model import SegmentModel, fit_segment_models
-from methods.diffusion.samplers import Sampler, sampler_within
+from methods.base import Arrays, Run, require
+from methods.data.windows import WindowIndex, raw_windows
+from methods.diffusion.model import SegmentModel
+from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import NoiseSource, numpy_noise
-from methods.diffusion.settings import SegmentSettings
 from methods.diffusion.validity import per_agent_errors
 from methods.synthesis.emission import emit_episodes
+from methods.synthesis.model_augmenter import MODEL_GENERATION_FIELDS, MODEL_TINY, ModelAugmenter, ModelConfig
 from methods.synthesis.report import GenerationReport
 from methods.synthesis.segments import Candidates, SegmentGoal, collect_segments
 from methods.synthesis.window_filter import RULES, HeldOutWindows, calibrated_threshold, window_errors
-from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
@@ -31,26 +30,10 @@ _HELD_OUT_WINDOWS = 4096  # at most so many calibrate the filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentConfig:
+class SegmentConfig(ModelConfig):
     """A model of windows, how it is sampled, and which windows are kept."""
 
-    horizon: int = 8  # H, observation rows; MASTARS, App. E
-    diffusion_steps: int = 200  # K; MASTARS, App. E
-    width: int = 128  # MADiff's repository, exp_specs
-    normaliser: str = "cdf"  # MADiff's repository
-    pad_windows: bool = True  # windows may start near an episode's end; MADiff's repository
     updates: int = 200_000  # of the denoiser on MPE, 500,000 on SMAC; MASTARS, App. D.3
-    batch_size: int = 32  # windows; MADiff's repository
-    learning_rate: float = 2e-4  # MADiff's repository
-    use_ema: bool = True  # sample with the averaged weights; MADiff's repository
-    gamma: float = 0.99  # of the return that conditions; MADiff's repository
-    returns_scale: float | None = None  # R_s; None: the largest episode return under gamma (inferred)
-    head_updates: int = 100_000  # of the auxiliary networks (inferred)
-
-    target: float = 1.0  # the condition; MASTARS' repository
-    guidance: float = 1.2  # g of eps_u + g (eps_c - eps_u); MADiff's and MASTARS' repositories
-    sampler: str = "ddpm"  # Ho et al. 2020; also ddim, dpmpp_2m
-    sampling_steps: int | None = None  # None: all K; MASTARS, App. E
     segments: int = 1000  # how many, where the protocol names no amount; MASTARS, App. E
     accept: str = "repo"  # the error of a window: "repo" or "mean" (MASTARS, Eq. 6); see `window_errors`
     epsilon: float | None = None  # its largest value; None: calibrated (inferred), as MASTARS tunes it by hand
@@ -58,37 +41,16 @@ class SegmentConfig:
     windows_at_once: int = 1024  # inferred; decides the speed
 
     def __post_init__(self) -> None:
-        require(self.accept in RULES, "segments", f"accept={self.accept}", " or ".join(RULES))
-        number = self.epsilon is None or (isinstance(self.epsilon, float | int) and self.epsilon >= 0)
-        require(number, "segments", f"epsilon={self.epsilon}", "a number, 0 or more")
-        require(0 < self.quantile <= 1, "segments", f"quantile={self.quantile}", "a number in (0, 1]")
+        owner, number = type(self).__name__.removesuffix("Config"), isinstance(self.epsilon, float | int)
+        require(self.accept in RULES, owner, f"accept={self.accept}", " or ".join(RULES))
+        right = self.epsilon is None or (number and self.epsilon >= 0)
+        require(right, owner, f"epsilon={self.epsilon}", "a number, 0 or more")
+        require(0 < self.quantile <= 1, owner, f"quantile={self.quantile}", "a number in (0, 1]")
         for name in ("segments", "windows_at_once"):
-            require(getattr(self, name) >= 1, "segments", f"{name}={getattr(self, name)}", "1 or more")
+            require(getattr(self, name) >= 1, owner, f"{name}={getattr(self, name)}", "1 or more")
 
 
-GENERATION_FIELDS = frozenset(
-    (
-        "target",
-        "guidance",
-        "sampler",
-        "sampling_steps",
-        "segments",
-        "accept",
-        "epsilon",
-        "quantile",
-        "windows_at_once",
-    )
-)
-TINY = {
-    "width": 8,
-    "diffusion_steps": 4,
-    "updates": 2,
-    "batch_size": 4,
-    "head_updates": 2,
-    "sampling_steps": 2,
-    "segments": 3,
-    "epsilon": float("inf"),
-}
+GENERATION_FIELDS = MODEL_GENERATION_FIELDS | {"segments", "accept", "epsilon", "quantile", "windows_at_once"}
 ConfigT = TypeVar("ConfigT", bound=SegmentConfig)
 
 
@@ -130,22 +92,15 @@ class Generated:
     lengths: NDArray[np.int64]
 
 
-class SegmentAugmenter(Augmenter[ConfigT]):
+class SegmentAugmenter(ModelAugmenter[ConfigT]):
     """Windows generated from real ones, kept where the model's own dynamics believe them (MASTARS, Sec. 3.2)."""
 
-    trains: ClassVar[bool] = True
     generation_fields: ClassVar[frozenset[str]] = GENERATION_FIELDS
-    name: ClassVar[str]
+    tiny_params: ClassVar[Mapping[str, Any]] = {**MODEL_TINY, "segments": 3, "epsilon": float("inf")}
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)
-        self._model: SegmentModel | None = None
         self._held_out: HeldOutWindows | None = None
-        self._report: GenerationReport | None = None
-
-    @abstractmethod
-    def settings(self, spec: TaskSpec) -> SegmentSettings:
-        """The model to fit; `shared_settings` with what is the method's own."""
 
     @abstractmethod
     def regenerate(self, source: SourceWindows, sampling: Sampling) -> Generated:
@@ -155,69 +110,32 @@ class SegmentAugmenter(Augmenter[ConfigT]):
     def new_rows(
         self, values: NDArray[np.float32], lengths: NDArray[np.int64], choices: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """(B, H, N) the rows that `regenerate` would make anew of windows with values V (B, H, N)."""
+        """Which rows `regenerate` makes anew; the filter is calibrated under the same mask.
 
-    @classmethod
-    def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
-        """A network of width 8, trained and sampled for a moment, that accepts everything."""
-        return cls.from_params({**TINY, **(params or {})})
+        Args:
+            values: (B, H, N) V of every agent's rows, zeros where no value was learned.
+            lengths: (B,) transitions within the episode.
+            choices: for what is random.
 
-    def shared_settings(self, heads: tuple[str, ...]) -> SegmentSettings:
-        """What the config says, with these auxiliary networks."""
-        config = self.config
-        return SegmentSettings(
-            horizon=config.horizon,
-            diffusion_steps=config.diffusion_steps,
-            width=config.width,
-            normaliser=config.normaliser,
-            pad_windows=config.pad_windows,
-            updates=config.updates,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            use_ema=config.use_ema,
-            gamma=config.gamma,
-            returns_scale=config.returns_scale,
-            head_updates=config.head_updates,
-            heads=heads,
-        )
+        Returns:
+            (B, H, N) bool.
+        """
 
-    # -- fitting -------------------------------------------------------------------------------------------------
-
-    def fit(self, data: OfflineDataset, run: Run) -> None:
-        """Trains the denoiser and its heads, and measures their errors on held-out windows."""
-        self.fit_together([self], data, run)
-
-    @classmethod
-    def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
-        """All replicas in one program."""
-        for member in members:
-            member._model = member._held_out = member._report = None
-        if not data.n_steps:
-            return
-        settings = members[0].settings(data.spec).within(run.budget.diffusion)
-        models = fit_segment_models(settings, data, run)
-        for r, (member, model) in enumerate(zip(members, models, strict=True)):
-            member._model = model
-            member._held_out = _held_out_windows(model, data, run, r)
+    def after_fit(self, model: SegmentModel, data: OfflineDataset, run: Run, replica: int) -> None:
+        """Measures the errors of the heads on held-out windows."""
+        self._held_out = _held_out_windows(model, data, run, replica)
 
     def state(self) -> Arrays:
         """The model, and what it says of held-out windows."""
-        if self._model is None or self._held_out is None:
+        if self._held_out is None:
             return {}
-        return {**{f"model.{key}": value for key, value in self._model.arrays().items()}, **self._held_out.arrays()}
+        return {**{f"model.{key}": value for key, value in super().state().items()}, **self._held_out.arrays()}
 
     def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
         """Takes both back."""
-        self._model = self._held_out = self._report = None
-        if arrays:
-            own = {key.removeprefix("model."): value for key, value in arrays.items() if key.startswith("model.")}
-            self._model = SegmentModel.from_arrays(own, spec, "cpu")
-            self._held_out = HeldOutWindows.from_arrays(arrays)
-
-    def diagnosis(self) -> Mapping[str, Any]:
-        """What the model tells of its fit, and `generation`, the report of the last `generate`."""
-        told = {} if self._model is None else dict(self._model.diagnosis)
-        return told if self._report is None else {**told, "generation": self._report.to_json()}
+        own = {key.removeprefix("model."): value for key, value in arrays.items() if key.startswith("model.")}
+        super().load_state(own, spec)
+        self._held_out = HeldOutWindows.from_arrays(arrays) if arrays else None
 
     # -- generating ----------------------------------------------------------------------------------------------
 
@@ -240,23 +158,6 @@ class SegmentAugmenter(Augmenter[ConfigT]):
         with report.timed("bookkeeping"):
             return emit_episodes(model, rows, data)
 
-    def model_on(self, device: str) -> SegmentModel:
-        """What was fitted, moved to a device.
-
-        Raises:
-            UsageError: if nothing was.
-        """
-        if self._model is None or self._held_out is None:
-            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
-        if self._model.device != device:
-            self._model = SegmentModel.from_arrays(self._model.arrays(), self._model.spec, device)
-        return self._model
-
-    def sampler(self, run: Run) -> Sampler:
-        """The config's, with what the protocol fixes in its place."""
-        config = self.config
-        return sampler_within(run.budget.diffusion, config.diffusion_steps, config.sampler, config.sampling_steps)
-
     def _new_report(self, model: SegmentModel, sampler: Sampler, choices: np.random.Generator) -> GenerationReport:
         """With the filter's threshold: the config's, or the one calibrated under the method's own mask."""
         assert self._held_out is not None
@@ -271,6 +172,13 @@ class SegmentAugmenter(Augmenter[ConfigT]):
             calibrated=calibrated,
             sampler={"name": sampler.name, "steps": len(sampler)},
         )
+
+
+def all_but_first(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(B, H, N) bool: new rows where the first of every agent is real."""
+    new = np.ones(shape, dtype=np.bool_)
+    new[:, 0] = False
+    return new
 
 
 class _Proposer:
@@ -325,8 +233,7 @@ def _held_out_windows(model: SegmentModel, data: OfflineDataset, run: Run, repli
     """Errors and values on windows of the episodes that replica was not trained on, at most 4,096 of them."""
     settings = model.settings
     index = WindowIndex(data, settings.horizon, padded=settings.pad_windows)
-    _, episodes = held_out_split(data.n_episodes, run.generator("diffusion/held-out", replica))
-    windows = index.of_episodes(episodes)
+    windows = index.of_episodes(model.held_out)
     if not len(windows):  # none of them is as long as a window
         windows = np.arange(len(index))
     if len(windows) > _HELD_OUT_WINDOWS:

@@ -1,0 +1,142 @@
+"""What augmenters around one fitted diffusion model share: its config, fitting replicas together, storing it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self, TypeVar
+
+from methods.base import Arrays, Augmenter, Run
+from methods.diffusion.fitting import fit_segment_models
+from methods.diffusion.model import SegmentModel
+from methods.diffusion.samplers import Sampler, sampler_within
+from methods.diffusion.settings import SegmentSettings
+from methods.synthesis.report import GenerationReport
+from tasks.common.errors import UsageError
+from tasks.datasets.offline import OfflineDataset
+from tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A model of windows and how it is sampled."""
+
+    horizon: int = 8  # H, observation rows; MADiTS, Tab. 2; MASTARS, App. E
+    diffusion_steps: int = 200  # K; MADiTS, Tab. 2; MASTARS, App. E
+    width: int = 128  # MADiff's repository, exp_specs
+    normaliser: str = "cdf"  # MADiff's repository
+    pad_windows: bool = True  # windows may start near an episode's end; MADiff's repository
+    updates: int = 1_000_000  # of the denoiser; MADiTS, Tab. 2
+    batch_size: int = 32  # windows; MADiTS, Tab. 2
+    learning_rate: float = 2e-4  # MADiTS, Tab. 2
+    use_ema: bool = True  # sample with the averaged weights; MADiff's repository
+    condition_dropout: float = 0.25  # MADiTS, Tab. 2; MADiff's repository
+    gamma: float = 0.99  # of the return that conditions; MADiff's repository
+    returns_scale: float | None = None  # R_s; None: the largest episode return under gamma (inferred)
+    head_hidden: int = 256  # MADiTS, App. E; MASTARS, App. E
+    head_updates: int = 100_000  # of the auxiliary networks (inferred)
+
+    target: float = 1.0  # the condition in units of R_s; MADiTS, Sec. 4.3; MASTARS' repository
+    guidance: float = 1.2  # g of eps_u + g (eps_c - eps_u); MADiTS, Tab. 2, as MADiff's repository means it
+    sampler: str = "ddpm"  # Ho et al. 2020; also ddim, dpmpp_2m
+    sampling_steps: int | None = None  # None: all K; MADiTS, Tab. 2; MASTARS, App. E
+
+
+MODEL_GENERATION_FIELDS = frozenset(("target", "guidance", "sampler", "sampling_steps"))
+MODEL_TINY: Mapping[str, Any] = {
+    "width": 8,
+    "diffusion_steps": 4,
+    "updates": 2,
+    "batch_size": 4,
+    "head_hidden": 8,
+    "head_updates": 2,
+    "sampling_steps": 2,
+}
+ConfigT = TypeVar("ConfigT", bound=ModelConfig)
+
+
+class ModelAugmenter(Augmenter[ConfigT]):
+    """An augmenter around one `SegmentModel`.
+
+    Attributes:
+        name: for messages and random streams.
+        tiny_params: what `tiny` sets; variants' parameters come on top.
+    """
+
+    trains: ClassVar[bool] = True
+    generation_fields: ClassVar[frozenset[str]] = MODEL_GENERATION_FIELDS
+    name: ClassVar[str]
+    tiny_params: ClassVar[Mapping[str, Any]] = MODEL_TINY
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        super().__init__(config)
+        self._model: SegmentModel | None = None
+        self._report: GenerationReport | None = None
+
+    @abstractmethod
+    def settings(self, spec: TaskSpec) -> SegmentSettings:
+        """The model to fit, before the budget: `shared_settings` with what is the method's own."""
+
+    @classmethod
+    def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
+        """A network of width 8, trained and sampled for a moment."""
+        return cls.from_params({**cls.tiny_params, **(params or {})})
+
+    def shared_settings(self, heads: tuple[str, ...]) -> SegmentSettings:
+        """Every setting of the model that the config names, with these auxiliary networks."""
+        known = {field.name for field in fields(SegmentSettings)}
+        named = {f.name: getattr(self.config, f.name) for f in fields(self.config) if f.name in known}
+        return SegmentSettings(**named, heads=heads)
+
+    def model_on(self, device: str) -> SegmentModel:
+        """What was fitted, moved to a device.
+
+        Raises:
+            UsageError: if nothing was.
+        """
+        if self._model is None:
+            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
+        if self._model.device != device:
+            self._model = SegmentModel.from_arrays(self._model.arrays(), self._model.spec, device)
+        return self._model
+
+    def sampler(self, run: Run) -> Sampler:
+        """The config's sampler, or the one that the protocol fixes for every method."""
+        config = self.config
+        return sampler_within(run.budget.diffusion, config.diffusion_steps, config.sampler, config.sampling_steps)
+
+    # -- fitting -------------------------------------------------------------------------------------------------
+
+    def fit(self, data: OfflineDataset, run: Run) -> None:
+        """Trains the denoiser and its heads."""
+        self.fit_together([self], data, run)
+
+    @classmethod
+    def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
+        """All replicas in one program. Data without episodes teach nothing."""
+        for member in members:
+            member._model = member._report = None
+        if data.n_steps:
+            settings = members[0].settings(data.spec).within(run.budget.diffusion)
+            models = fit_segment_models(settings, data, run)
+            for r, (member, model) in enumerate(zip(members, models, strict=True)):
+                member._model = model
+                member.after_fit(model, data, run, r)
+
+    def after_fit(self, model: SegmentModel, data: OfflineDataset, run: Run, replica: int) -> None:
+        """What else is measured once the model is there."""
+
+    def state(self) -> Arrays:
+        """The model."""
+        return {} if self._model is None else self._model.arrays()
+
+    def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
+        """Takes it back, on the CPU; `generate` moves it to the device of its run."""
+        self._report = None
+        self._model = SegmentModel.from_arrays(arrays, spec, "cpu") if arrays else None
+
+    def diagnosis(self) -> Mapping[str, Any]:
+        """What the model tells of its fit, and under `generation` the report of the last `generate`."""
+        told = {} if self._model is None else dict(self._model.diagnosis)
+        return told if self._report is None else {**told, "generation": self._report.to_json()}
