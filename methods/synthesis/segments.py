@@ -122,7 +122,7 @@ def _rows(candidates: Candidates, accepted: NDArray[np.bool_], model: SegmentMod
     kept = torch.from_numpy(np.flatnonzero(accepted)).to(candidates.observations.device)
     x, actions = candidates.observations[kept], candidates.actions[kept]
     with torch.no_grad():
-        rewards = model.reward(x[:, :-1], actions, x[:, 1:])  # (B, H - 1)
+        rewards = model.reward(x[:, :-1], actions, x[:, 1:] if model.settings.reward_next else None)  # (B, H - 1)
     return GeneratedRows(
         observations=x,
         actions=actions,

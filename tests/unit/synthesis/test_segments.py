@@ -59,7 +59,7 @@ class Rewarded:
 
     settings = SegmentSettings(horizon=3)
 
-    def reward(self, x: torch.Tensor, a: torch.Tensor, x_next: torch.Tensor) -> torch.Tensor:
+    def reward(self, x: torch.Tensor, a: torch.Tensor, x_next: torch.Tensor | None) -> torch.Tensor:
         return x[..., 0, 0]
 
 
