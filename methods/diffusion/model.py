@@ -2,95 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+import json
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.base import Arrays, Run
+from methods.base import Arrays, require
+from methods.diffusion.codec import Codec
+from methods.diffusion.denoiser import Composition, Denoise, Denoiser
+from methods.diffusion.guidance import composed
+from methods.diffusion.heads import HeadNetworks, HeadQueries
+from methods.diffusion.known import ClampConditioning, Conditioning, Known
+from methods.diffusion.pending import use_fast_matmul
+from methods.diffusion.samplers import Sampler
+from methods.diffusion.sampling import Batches, NoiseSource, sample
 from methods.diffusion.settings import HEADS, SegmentSettings
-from tasks.datasets.offline import OfflineDataset
+from methods.diffusion.validity import Thresholds
+from tasks.common.errors import MethodError
 from tasks.spec import TaskSpec
 
-if TYPE_CHECKING:
-    from methods.diffusion.known import Known
-    from methods.diffusion.samplers import Sampler
-    from methods.diffusion.sampling import NoiseSource
+__all__ = ["HEADS", "Composition", "SegmentModel", "SegmentSettings"]
 
-__all__ = ["HEADS", "Composition", "SegmentModel", "SegmentSettings", "fit_segment_models"]
+_CLAMP = ClampConditioning()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Composition:
-    """C conditional branches and their weights: ε̂ = ε_u + Σ_c w_c (ε(R, z_c) − ε_u) (CODI, Eq. 8).
-
-    A branch whose mask is all False is conditioned on the return alone. One branch with weight g is ordinary
-    guidance: CODI without composition is `z` of ones, one row, `weights` [g].
-
-    Attributes:
-        labels: (C, N) z_c, agent i's entry at i; the model rolls them for every agent.
-        mask: (C, N) bool, True where the entry is given.
-        weights: (C,) floats.
-    """
-
-    labels: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    weights: tuple[float, ...]
-
-
-class SegmentModel:
+class SegmentModel(HeadQueries):
     """One fitted model. Everything is float32; tensors live on `device`.
 
-    Normalised observations x are (..., N, D'), D' = D, or D + K with `settings.append_state`.
-    Encoded actions are (..., N, A): normalised values, or one-hot choices (logits where said) of discrete ones.
+    Normalised observations x are (..., N, D'), D' = D, or D + K with `settings.append_state`. Encoded actions are
+    (..., N, A): normalised values, or one-hot choices of discrete ones. The heads are methods, see `HeadQueries`; each
+    raises MethodError if it was not fitted, which `has` tells.
+
+    Args:
+        settings, spec, device: as fitted; device is where it computes.
+        codec: normalisers and the scale of the returns.
+        denoiser: weights by name, of one replica.
+        heads: weights by name.
+        scales: of the heads' targets.
+        held_out: episodes that it was not trained on.
+        diagnosis: JSON-able, see below.
 
     Attributes:
-        settings, spec, device: as given to the fit.
         features: D'.
         returns_scale, returns_shift: the condition is c = (return-to-go − shift) / scale, 1 at the best episode.
         diverged: whether a parameter is not finite; `sample` then raises MethodError.
         thresholds: {scope: {metric: {quantile: δ}}} of held-out real data, see `methods.diffusion.validity`.
-        diagnosis: JSON-able: heldout_denoising_loss, training_loss, loss_curve [[update, loss], ...],
+        diagnosis: heldout_denoising_loss, training_loss, loss_curve [[updates, loss], ...],
             heads {name: {training, heldout}}, seconds {stage: s}, thresholds, precision,
             compute {width, updates, batch_size, learning_rate, head_updates, parameters}, windows, heldout_windows.
     """
 
-    settings: SegmentSettings
-    spec: TaskSpec
-    device: str
-    features: int
-    returns_scale: float
-    returns_shift: float
-    diverged: bool
-    thresholds: Mapping[str, Mapping[str, Mapping[str, float]]]
-    diagnosis: dict[str, Any]
+    def __init__(
+        self,
+        settings: SegmentSettings,
+        spec: TaskSpec,
+        device: str,
+        codec: Codec,
+        denoiser: Arrays,
+        heads: Arrays,
+        scales: Mapping[str, Tensor],
+        held_out: NDArray[np.int64],
+        diagnosis: dict[str, Any],
+    ) -> None:
+        self.settings, self.spec, self.device, self.codec = settings, spec, device, codec
+        self.features, self.held_out, self.diagnosis = codec.features, held_out, diagnosis
+        self.returns_scale, self.returns_shift = codec.returns_scale, codec.returns_shift
+        weights = (*denoiser.values(), *heads.values())
+        self.diverged = not all(np.isfinite(array).all() for array in weights)
+        self.denoiser = Denoiser.from_arrays(settings, spec.n_agents, self.features, denoiser).to(device)
+        self._arrays = {"denoiser": dict(denoiser), "heads": dict(heads)}
+        names = [name for name in HEADS if any(key.startswith(f"networks.{name}.") for key in heads)]
+        on_device = {name: scale.to(device) for name, scale in scales.items()}
+        unused = [np.random.default_rng(0)]  # for weights that are overwritten at once
+        self.heads = HeadNetworks(settings, spec, self.features, on_device, names, lambda _: unused).to(device)
+        self.heads.load_state_dict({key: torch.from_numpy(np.array(a))[None] for key, a in heads.items()})
+        self.heads.requires_grad_(False)
+        self._denoise: Denoise | None = None
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Quantiles of the errors of held-out real data; empty without forward dynamics."""
+        found: Thresholds = self.diagnosis.get("thresholds", {})
+        return found
 
     # -- between the task's units and the model's ----------------------------------------------------------------
 
     def encode(self, observations: NDArray[np.float32], states: NDArray[np.float32] | None = None) -> Tensor:
         """(..., N, D) in the task's units -> (..., N, D') normalised; `states` (..., K) iff `append_state`."""
-        raise NotImplementedError
+        return self.codec.encode(observations, states)
 
     def decode(self, x: Tensor) -> NDArray[np.float32]:
         """(..., N, D') -> (..., N, D) in the task's units, within the range of the data."""
-        raise NotImplementedError
+        return self.codec.decode(x)
 
     def encode_actions(self, actions: NDArray[Any]) -> Tensor:
         """(..., N, A) floats -> normalised; (..., N) int -> one-hot (..., N, A)."""
-        raise NotImplementedError
+        return self.codec.encode_actions(actions)
 
     def decode_actions(self, encoded: Tensor) -> NDArray[Any]:
-        """(..., N, A) -> actions within their bounds, or (..., N) int64 argmax."""
-        raise NotImplementedError
+        """(..., N, A) -> actions within their bounds, or (..., N) int64, the largest entry."""
+        return self.codec.decode_actions(encoded)
 
     def condition(self, returns: NDArray[np.floating[Any]] | float) -> Tensor:
         """Returns-to-go in the task's units (under `settings.gamma`) as conditions c."""
-        raise NotImplementedError
+        return self.codec.condition(returns)
+
+    def state(self, x: Tensor) -> Tensor:
+        """(..., K) global state in the task's units: from the head, or the agents' mean copy with `append_state`."""
+        if self.settings.append_state:
+            return torch.from_numpy(self.codec.decode_state(x)).to(self.device)
+        return super().state(x)
 
     # -- sampling ------------------------------------------------------------------------------------------------
+
+    def denoise(self, x: Tensor, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None = None) -> Tensor:
+        """ε̂ (1, B, H, N, D') without gradients; arguments as of `TemporalUNet.forward` with one replica."""
+        if self._denoise is None:
+            self._denoise = self.denoiser.inference()
+        return self._denoise(x, k, returns, keep, labels)
 
     def sample(
         self,
@@ -100,10 +133,10 @@ class SegmentModel:
         noise: NoiseSource,
         sampler: Sampler,
         guidance: float = 1.2,
-        conditioning: Any = None,
+        conditioning: Conditioning = _CLAMP,
         composition: Composition | None = None,
         null_dropout: float = 1.0,
-        batch_size: int = 4_096,
+        batch_size: int = 2_048,
     ) -> Tensor:
         """Windows (B, H, N, D') that keep what is known.
 
@@ -113,96 +146,87 @@ class SegmentModel:
             noise: standard normal values, drawn for all B windows at once whatever `batch_size`.
             sampler: see `methods.diffusion.samplers`.
             guidance: g of ε̂ = ε_u + g (ε_c − ε_u); unused with a `composition`.
-            conditioning: how known entries are kept; None: `ClampConditioning()`.
-            composition: branches on labels in place of the plain return; needs `settings.labels`.
-            null_dropout: probability that the unconditional branch drops the condition of a (window, agent);
+            conditioning: how known entries are kept.
+            composition: branches on labels in place of the plain return, iff `settings.labels`.
+            null_dropout: probability with which the unconditional branch drops the condition of a (window, agent);
                 0.25 is the slip of DoF's repository.
-            batch_size: windows a forward pass, all branches counted once; halved when memory runs out.
+            batch_size: windows a forward pass, each in all its branches; halved when memory runs out.
 
         Raises:
             MethodError: if the weights are not finite.
         """
-        raise NotImplementedError
+        if self.diverged:
+            raise MethodError(f"{self.spec.id}: the diffusion model diverged: a weight is not finite. Lower its rate.")
+        require(
+            self.settings.labels == (composition is not None), "sample", "composition", "one iff labels were learned"
+        )
+        require(0 < null_dropout <= 1, "sample", f"null_dropout={null_dropout}", "a probability above 0")
+        if self.device == "cpu":
+            use_fast_matmul()
+        batch, n = known.mask.shape[0], self.spec.n_agents
+        returns = torch.as_tensor(target, dtype=torch.float32, device=self.device)
+        returns = (returns[:, None] if returns.dim() == 1 else returns).expand(batch, n)
+        labels = None if composition is None else composition.inputs(self.device)  # (1 + C, N, 2N)
+        weights = (guidance,) if composition is None else composition.weights
+        slices = Batches(batch_size)
 
-    # -- auxiliary networks: leading axes free, differentiable ---------------------------------------------------
-    # Each raises MethodError if the head was not fitted; ask `has` first where data decide.
+        def denoise(x: Tensor, k: int) -> Tensor:
+            null = torch.zeros(batch, n, dtype=torch.bool, device=self.device)
+            if null_dropout < 1:
+                null = noise((batch, n)) > torch.special.ndtri(torch.tensor(null_dropout)).item()
+            return slices(lambda *of_rows: self._guided(k, labels, weights, *of_rows), x, returns, null)
 
-    def has(self, head: str) -> bool:
-        """Whether a head of `HEADS` was fitted."""
-        raise NotImplementedError
+        return sample(denoise, sampler, tuple(known.values.shape), noise, known=known, conditioning=conditioning)
 
-    def inverse(self, x: Tensor, x_next: Tensor) -> Tensor:
-        """Encoded action (..., N, A) of o -> o'; logits of discrete ones."""
-        raise NotImplementedError
+    def _guided(
+        self, k: int, labels: Tensor | None, weights: tuple[float, ...], x: Tensor, returns: Tensor, null: Tensor
+    ) -> Tensor:
+        """ε_u + Σ_c w_c (ε_c − ε_u) of windows (B, H, N, D'), all branches in one pass.
 
-    def act(self, x: Tensor, x_next: Tensor, available: Tensor | None = None) -> Tensor:
-        """`inverse` made an action: within the range, or the one-hot argmax over `available` (..., N, A) bool."""
-        raise NotImplementedError
-
-    def forward_dynamics(self, x: Tensor, a: Tensor) -> Tensor:
-        """Predicted next observations (..., N, D') from x (..., N, D') and encoded actions a (..., N, A)."""
-        raise NotImplementedError
-
-    def reward(self, x: Tensor, a: Tensor, x_next: Tensor | None = None) -> Tensor:
-        """(...) team reward in the task's units; x_next is needed iff `settings.reward_next`."""
-        raise NotImplementedError
-
-    def return_to_go(self, x: Tensor, a: Tensor) -> Tensor:
-        """(...) undiscounted team return from here to the end of the episode, in the task's units."""
-        raise NotImplementedError
-
-    def value(self, x: Tensor) -> Tensor:
-        """(..., N) each agent's V(o_i) of the team reward, in the task's units, discounted by `value_gamma`."""
-        raise NotImplementedError
-
-    def availability(self, x: Tensor) -> Tensor:
-        """(..., N, A) bool: which actions are available."""
-        raise NotImplementedError
-
-    def alive(self, x: Tensor) -> Tensor:
-        """(..., N) bool: who is alive."""
-        raise NotImplementedError
-
-    def termination(self, x_next: Tensor) -> Tensor:
-        """(...) bool: whether the episode truly ended with the arrival at x_next."""
-        raise NotImplementedError
-
-    def state(self, x: Tensor) -> Tensor:
-        """(..., K) global state in the task's units: from the head, or the mean copy with `append_state`."""
-        raise NotImplementedError
+        `labels` (1 + C, N, 2N) of the branches, returns (B, N), null (B, N) which agents of the unconditional branch
+        see the condition all the same.
+        """
+        branches, batch = 1 + len(weights), len(x)
+        keep = torch.cat([null, torch.ones_like(null).repeat(branches - 1, 1)])  # (branches · B, N)
+        eps = self.denoise(
+            x.repeat(branches, 1, 1, 1)[None],
+            torch.full((1, branches * batch), k, device=x.device),
+            returns.repeat(branches, 1)[None],
+            keep[None],
+            None if labels is None else labels.repeat_interleave(batch, dim=0)[None],
+        )[0].view(branches, *x.shape)
+        return composed(eps[0], eps[1:], weights)
 
     # -- storing -------------------------------------------------------------------------------------------------
 
     def arrays(self) -> Arrays:
         """All of the model, for `from_arrays`."""
-        raise NotImplementedError
+        parts: dict[str, Arrays] = {
+            "codec": self.codec.arrays(),
+            **self._arrays,
+            "scales": {name: scale.cpu().numpy() for name, scale in self.heads.scales.items()},
+        }
+        named = {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        told = np.frombuffer(json.dumps(self.diagnosis).encode(), dtype=np.uint8).copy()
+        return {**named, "settings": self.settings.array(), "held_out": self.held_out, "diagnosis": told}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, spec: TaskSpec, device: str) -> Self:
-        """The model whose `arrays` are given: its samples are the same to the last bit."""
-        raise NotImplementedError
-
-
-def fit_segment_models(
-    settings: SegmentSettings,
-    data: OfflineDataset,
-    run: Run,
-    labels: Sequence[NDArray[np.float32]] | None = None,
-) -> list[SegmentModel]:
-    """Fits one model a seed of `run`, all in one program; model r depends on `run.seeds[r]` alone.
-
-    Progress goes to `run.report`; `run.checkpoint` is saved when due, and a fit that starts with one goes on where
-    it was, bit for bit on a CPU.
-
-    Args:
-        settings: already `within` the budget.
-        data: original episodes.
-        run: seeds, device, progress, checkpoint.
-        labels: for each seed (W, N) label vectors z, one for each of the W windows of
-            `WindowIndex(data, settings.horizon, padded=settings.pad_windows)`, iff `settings.labels`.
-
-    Raises:
-        DataError: for values that are not finite.
-        UnsupportedError: if no window fits into an episode.
-    """
-    raise NotImplementedError
+        """The model whose `arrays` are given: on the same device, its samples are the same to the last bit."""
+        parts: dict[str, dict[str, NDArray[Any]]] = {"codec": {}, "denoiser": {}, "heads": {}, "scales": {}}
+        for key, array in arrays.items():
+            part, _, name = key.partition("/")
+            if part in parts:
+                parts[part][name] = array
+        settings = SegmentSettings.from_array(arrays["settings"])
+        return cls(
+            settings,
+            spec,
+            device,
+            Codec.from_arrays(parts["codec"], spec, device, settings.append_state),
+            parts["denoiser"],
+            parts["heads"],
+            {name: torch.from_numpy(np.array(a)) for name, a in parts["scales"].items()},
+            np.array(arrays["held_out"]),
+            json.loads(arrays["diagnosis"].tobytes()),
+        )

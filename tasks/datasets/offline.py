@@ -152,10 +152,11 @@ class OfflineDataset:
         returns: NDArray[np.float64] = totals[self.episode_starts[1:]] - totals[self.episode_starts[:-1]]
         return returns
 
-    def returns_to_go(self, discount: float) -> NDArray[np.float64]:
-        """(S,) discounted team reward from each step to the end of its episode."""
-        reward, result = self.team_rewards().astype(np.float64), np.empty(self.n_steps)
-        remaining = np.zeros(self.n_episodes)  # of each episode, walking all of them backwards together
+    def returns_to_go(self, discount: float, rewards: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
+        """(S, ...) discounted reward from each step to the end of its episode: the team's, or the given (S, ...)."""
+        reward = (self.team_rewards() if rewards is None else rewards).astype(np.float64)
+        result = np.empty_like(reward)
+        remaining = np.zeros((self.n_episodes, *reward.shape[1:]))  # of each episode, walking backwards together
         lengths, ends = self.lengths, self.episode_starts[1:]
         for back in range(1, int(lengths.max(initial=0)) + 1):
             active = lengths >= back

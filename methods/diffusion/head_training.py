@@ -1,0 +1,220 @@
+"""Training of the auxiliary networks of R replicas, apart from the denoiser.
+
+The papers train them in one loss with it: MADiff ½ (L_diff + L_inv), MADiTS L_diff + 10 L_dyn + 0.01 L_rew (App. E),
+CODI with weights 1 (Eq. 9), MASTARS' repository the mean of five. No parameter is shared between the networks, and Adam
+is invariant to the scale of a loss, so the weights change nothing (but for Adam's ε) and each network can be trained on
+its own: on many single transitions an update in place of a few windows, which is what these small networks need.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from methods.base import Arrays, Run
+from methods.data.window_tensors import DeviceWindows, Transitions
+from methods.data.windows import TrainingEntries
+from methods.diffusion.heads import HeadNetworks
+from methods.diffusion.journal import Journal, StackedAdam, pack_generators, restore_generators
+from methods.diffusion.settings import SegmentSettings
+from methods.networks.heads import masked_log_softmax
+
+STAGE = "heads"
+_CHUNK_UPDATES = 16  # updates whose random numbers are drawn at once
+_JUDGED = 2_048  # held-out transitions, drawn with replacement
+_RARE = 100.0  # largest weight of a true end (inferred)
+_RECENT = 0.05  # share of the updates, at the end, over which the training loss is the mean
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedHeads:
+    """Weights named as in the module with a leading R, and losses (R,) of every head by name."""
+
+    weights: dict[str, NDArray[np.float32]]
+    training: dict[str, NDArray[np.float64]]
+    held_out: dict[str, NDArray[np.float64]]
+    seconds: float
+
+
+def head_losses(heads: HeadNetworks, batch: Transitions, end_weight: float) -> dict[str, Tensor]:
+    """The loss (R,) of every head on transitions (R, B, ...).
+
+    Squared errors in normalised or standardised units: means over agents and dimensions. Discrete actions: cross
+    entropy over available ones. Flags: binary cross entropy, a true end counting `end_weight` times.
+    """
+    settings = heads.settings
+
+    def mse(predicted: Tensor, target: Tensor) -> Tensor:
+        return (predicted - target).square().flatten(1).mean(dim=1)
+
+    def standardised(name: str, target: Tensor) -> Tensor:
+        scale = heads.scales[name]  # (2, ...)
+        return (target - scale[0]) / scale[1]
+
+    def bce(logits: Tensor, target: Tensor, weight: float = 1.0) -> Tensor:
+        positive = torch.full((), weight, device=logits.device)
+        entries = binary_cross_entropy_with_logits(logits, target.float(), reduction="none", pos_weight=positive)
+        return entries.flatten(1).mean(dim=1)
+
+    def inverse() -> Tensor:
+        predicted = heads.inverse(batch.x, batch.x_next)
+        if batch.available is None:
+            return mse(predicted, batch.actions)
+        log_p = masked_log_softmax(predicted, batch.available)
+        return -(log_p * batch.actions).sum(dim=-1).flatten(1).mean(dim=1)
+
+    def value() -> Tensor:
+        mean, deviation = heads.scales["value"].unbind()
+        rewards = batch.rewards[..., None]  # every agent's is the team's
+        predicted = mean + deviation * heads.value(batch.x)
+        following = mean + deviation * heads.value(batch.x_next)
+        if not settings.value_literal:
+            following = (following * ~batch.terminal[..., None]).detach()
+        error = (predicted - rewards - settings.value_gamma * following) / deviation
+        return error.square().flatten(1).mean(dim=1)
+
+    x_next = batch.x_next if settings.reward_next else None
+    ways: dict[str, Callable[[], Tensor]] = {
+        "inverse": inverse,
+        "dynamics": lambda: mse(heads.dynamics(batch.x, batch.actions), batch.x_next),
+        "reward": lambda: mse(heads.reward(batch.x, batch.actions, x_next), standardised("reward", batch.rewards)),
+        "return_to_go": lambda: mse(
+            heads.return_to_go(batch.x, batch.actions), standardised("return_to_go", batch.returns_to_go)
+        ),
+        "value": value,
+        "availability": lambda: bce(heads.availability(batch.x), _given(batch.available)),
+        "alive": lambda: bce(heads.alive(batch.x), _given(batch.alive)),
+        "termination": lambda: bce(heads.termination(batch.x_next), batch.terminal, end_weight),
+        "state": lambda: mse(heads.state(batch.x), standardised("state", _given(batch.states))),
+    }
+    return {name: ways[name]() for name in heads.names}
+
+
+def _given(column: Tensor | None) -> Tensor:
+    assert column is not None  # `useful_heads` leaves out heads whose column is missing
+    return column
+
+
+def end_weight(terminals: NDArray[np.bool_]) -> float:
+    """(1 − p) / p for a share p of true ends, at most 100 (inferred)."""
+    share = float(terminals.mean())
+    return min((1 - share) / share, _RARE) if share > 0 else 1.0
+
+
+class HeadTraining:
+    """Adam with cosine decay to 0 on transitions of the same windows (and rotations) as the denoiser's.
+
+    Args:
+        settings: updates, batch size, learning rate.
+        heads: R replicas on the device.
+        windows: the data.
+        entries: R, what each replica draws from.
+        held_out: R, the windows that it is judged by.
+        run: seeds.
+        journal: progress and checkpoints.
+    """
+
+    def __init__(
+        self,
+        settings: SegmentSettings,
+        heads: HeadNetworks,
+        windows: DeviceWindows,
+        entries: Sequence[TrainingEntries],
+        held_out: Sequence[NDArray[np.int64]],
+        run: Run,
+        journal: Journal,
+    ) -> None:
+        self._settings, self._heads, self._windows, self._entries = settings, heads, windows, entries
+        self._held_out, self._run, self._journal = held_out, run, journal
+        self._generators = [run.generator("diffusion/heads/batches", r) for r in range(len(run.seeds))]
+        self._rotated = any(entry.rotations.any() for entry in entries)
+        self._weight = end_weight(windows.index.data.terminals)
+        self._adam = StackedAdam(heads, settings.head_learning_rate) if heads.names else None
+        self._done, self._seconds, self._counted = 0, 0.0, 0
+        self._sums = torch.zeros(len(heads.names), len(run.seeds), device=run.device)
+
+    def run(self) -> TrainedHeads:
+        """All updates, from the checkpoint on where there is one."""
+        settings, adam = self._settings, self._adam
+        saved = self._journal.resumed(STAGE)
+        if saved is not None:
+            self._load(saved)
+        updates, began = settings.head_updates, time.monotonic() - self._seconds
+        while adam is not None and self._done < updates:
+            chunk = min(_CHUNK_UPDATES, updates - self._done)
+            for batch in self._batches(chunk):
+                rate = settings.head_learning_rate * 0.5 * (1 + math.cos(math.pi * self._done / updates))
+                losses = torch.stack(list(head_losses(self._heads, batch, self._weight).values()))  # (heads, R)
+                adam.step(losses.sum(dim=0), rate)
+                self._done += 1
+                if self._done > updates * (1 - _RECENT) - 1:
+                    self._sums += losses.detach()
+                    self._counted += 1
+                if self._done == updates or self._journal.wants_report():
+                    self._journal.report(settings.updates + self._done, "auxiliary networks", now=True)
+            self._seconds = time.monotonic() - began
+            if self._done < updates and self._journal.due():
+                self._journal.save(STAGE, self._arrays())
+        named = dict(self._heads.named_parameters())
+        training = (self._sums.double() / max(1, self._counted)).cpu().numpy()
+        return TrainedHeads(
+            {name: p.detach().cpu().numpy().copy() for name, p in named.items()},
+            dict(zip(self._heads.names, training, strict=True)),
+            self._judge(),
+            self._seconds,
+        )
+
+    def _batches(self, count: int) -> list[Transitions]:
+        """The transitions of the next updates, replica r's drawn from its generator alone."""
+        lead = (count, self._settings.head_batch_size)
+        columns = []
+        for generator, entries in zip(self._generators, self._entries, strict=True):
+            drawn = generator.integers(len(entries.windows), size=lead)
+            fractions = generator.random(lead, dtype=np.float32)
+            columns.append((entries.windows[drawn], fractions, entries.rotations[drawn]))
+        windows, fractions, turns = (
+            torch.from_numpy(np.stack(column, axis=1)).to(self._run.device) for column in zip(*columns, strict=True)
+        )  # (count, R, B) each
+        return [
+            self._windows.transitions(windows[i], fractions[i], turns[i] if self._rotated else None)
+            for i in range(count)
+        ]
+
+    @torch.no_grad()
+    def _judge(self) -> dict[str, NDArray[np.float64]]:
+        """The losses (R,) on held-out transitions."""
+        columns = []
+        for r, held_out in enumerate(self._held_out):
+            judging = self._run.generator("diffusion/heads/judging", r)
+            columns.append((judging.choice(held_out, size=_JUDGED), judging.random(_JUDGED, dtype=np.float32)))
+        drawn = [torch.from_numpy(np.stack(column)).to(self._run.device) for column in zip(*columns, strict=True)]
+        batch = self._windows.transitions(drawn[0], drawn[1])
+        losses = head_losses(self._heads, batch, self._weight)
+        return {name: loss.double().cpu().numpy() for name, loss in losses.items()}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        assert self._adam is not None  # asked for between updates
+        return {
+            **self._adam.arrays(),
+            "sums": self._sums.cpu().numpy().copy(),
+            "counts": np.array([self._done, self._counted], np.int64),
+            "seconds": np.array(self._seconds),
+            "generators": pack_generators(self._generators),
+        }
+
+    def _load(self, saved: Arrays) -> None:
+        assert self._adam is not None  # saved between updates
+        self._adam.load(saved)
+        self._sums.copy_(torch.from_numpy(np.array(saved["sums"])))
+        self._done, self._counted = (int(count) for count in saved["counts"])
+        self._seconds = float(saved["seconds"])
+        restore_generators(self._generators, saved["generators"])
