@@ -62,6 +62,7 @@ def finished_record(
         else {},
         diagnosis=notes["diagnosis"],
         augmenter_diagnosis=notes.get("augmenter_diagnosis", {}),
+        quality=notes.get("quality", {}),
         timings={stage: StageTiming(cached=cached.get(stage, True), **cost) for stage, cost in costs.items()},
         provenance=origin.provenance(moment.started, now(), moment.device),
         failure=failure,

@@ -214,12 +214,12 @@ def _notes(
 ) -> dict[str, Any]:
     """What a record needs beside the evaluation, so that it can be written again from the evaluation alone."""
     card, card_sha256 = datasets.card_of(dataset)
+    told = made["augmented"].artefact.notes if "augmented" in made else {}
     return {
         "dataset_summary": _summary(card, original, synthetic),
         "dataset_card_sha256": card_sha256,
-        "augmenter_diagnosis": compact(made["augmented"].artefact.notes.get("diagnosis", {}))
-        if "augmented" in made
-        else {},
+        "augmenter_diagnosis": compact(told.get("diagnosis", {})),
+        "quality": dict(told.get("quality", {})),
         "source_digests": {stage: found.artefact.source_digest for stage, found in made.items()},
         "costs": {stage: evaluations.cost_document(found.artefact) for stage, found in made.items()},
     }

@@ -135,6 +135,8 @@ class RunRecord(_Model):
         diagnosis: further numbers that rank nothing, e.g. `best_checkpoint_return`, `final_loss`.
         augmenter_diagnosis: what the augmenter tells of its fit and its generation, e.g. `acceptance_rate`. Records
             from before this field read as an empty one.
+        quality: metrics of the synthetic data by name, null where one is undefined (docs/quality.md); ranks nothing.
+            Empty without synthetic data, and in records from before this field.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -153,6 +155,7 @@ class RunRecord(_Model):
     scores: dict[str, float]
     diagnosis: dict[str, float | None]
     augmenter_diagnosis: dict[str, JsonValue] = Field(default_factory=dict)
+    quality: dict[str, float | None] = Field(default_factory=dict)
     timings: dict[str, StageTiming]
     provenance: Provenance
     failure: Failure | None = None

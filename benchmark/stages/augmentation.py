@@ -10,6 +10,7 @@ from benchmark.artefacts import Artefact
 from benchmark.checks import check_generated
 from benchmark.diagnosis import merged, plain
 from benchmark.plans import GroupPlan
+from benchmark.quality import measure
 from benchmark.stages import fits
 from benchmark.stages.context import Context, Found, Stopwatch
 from benchmark.stages.datasets import DATA_FILE
@@ -77,7 +78,11 @@ def obtain(
                 augmentation=told or None,
             )
             store.save(synthetic, card, draft.folder / DATA_FILE)
-            draft.cost, draft.notes = watch.cost, {"diagnosis": told}
+            quality = measure(
+                shown, synthetic, plan.task, augmenter, plan.augmentation_seed(seed), name=plan.augmenter.text
+            )
+            quality.write(draft.folder)
+            draft.cost, draft.notes = watch.cost, {"diagnosis": told, "quality": quality.values()}
         made = artefacts.find(key)
     assert made is not None  # just written, under the lock
     return Found(made, cached=False), fitted
