@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from benchmark.checkpoints import DEFAULT_SECONDS
 from benchmark.executors.base import Ended, Event, Executor, Job, Recorded
 from benchmark.outcomes import Moment, failed_record
 from benchmark.planning import PlannedGroup, RunPlan
@@ -25,6 +26,7 @@ class Limits:
     threads: int = 1
     timeout_seconds: float | None = None
     memory_limit_bytes: int | None = None
+    checkpoint_seconds: float = DEFAULT_SECONDS
 
 
 @dataclass(slots=True)
@@ -106,6 +108,7 @@ def _jobs(plan: RunPlan, home: Path, origin: Origin, limits: Limits) -> list[Job
                     planned.plan.protocol.timeout_seconds if limits.timeout_seconds is None else limits.timeout_seconds
                 ),
                 memory_limit_bytes=limits.memory_limit_bytes,
+                checkpoint_seconds=limits.checkpoint_seconds,
                 origin=asdict(origin),
             )
         )

@@ -58,6 +58,17 @@ class RunPlan:
         """Cells in a state."""
         return sum(len(group.seeds(state)) for group in self.groups)
 
+    def fits(self) -> tuple[int, int]:
+        """How many augmenters must be fitted, and how many cells to run wait for one of them."""
+        waiting = [
+            key.digest
+            for group in self.groups
+            for cell in group.cells
+            if cell.state == "run" and not {"fit", "augmented"} & set(cell.stored_stages)
+            if (key := group.plan.fit_key(cell.seed)) is not None
+        ]
+        return len(set(waiting)), len(waiting)
+
     def summary(self) -> str:
         """One line, e.g. `48 cells: 12 cached, 30 to run, 6 skipped`."""
         total = sum(len(group.cells) for group in self.groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,16 @@ import numpy as np
 from benchmark.checks.check import Check, equal, require_equal
 from benchmark.checks.returned import check_generated
 from benchmark.checks.sample_data import SHAPES, sample_dataset, sample_spec
-from methods.base import Augmenter, Budget, Run
+from benchmark.diagnosis import plain
+from methods.base import Arrays, Augmenter, Budget, Checkpoint, Run
 from tasks.common.errors import MethodError
 from tasks.datasets.offline import OfflineDataset
 
 AnyAugmenter = Augmenter[Any]
+TOGETHER = 1e-4
+"""Between weights of members fitted together and alone: sums in float32 in another order, made larger by some steps of
+Adam, which gives a tiny gradient a step of the same length. Ten times that relative to the value.
+"""
 
 
 def augmenter_checks(make: Callable[[], AnyAugmenter], name: str = "augmenter") -> Iterator[Check]:
@@ -28,6 +34,22 @@ def augmenter_checks(make: Callable[[], AnyAugmenter], name: str = "augmenter") 
         suite = _AugmenterSuite(make, name, shape)
         for title, body in suite.properties().items():
             yield Check(f"{shape}: {title}", body, type(make()).unsupported(sample_spec(shape)))
+
+
+class _EveryCheckpoint:
+    """A checkpoint that is always due and keeps all states."""
+
+    def __init__(self, stored: Arrays | None = None) -> None:
+        self.stored, self.states = stored, list[Arrays]()
+
+    def load(self) -> Arrays | None:
+        return self.stored
+
+    def due(self) -> bool:
+        return True
+
+    def save(self, arrays: Arrays) -> None:
+        self.states.append({name: np.array(array) for name, array in arrays.items()})
 
 
 class _AugmenterSuite:
@@ -45,6 +67,9 @@ class _AugmenterSuite:
             "copes with data without episodes": self.empty_input,
             "fitting again starts afresh": self.refit,
             "state and load_state restore a fit": self.state_round_trip,
+            "members fitted together equal single fits": self.together,
+            "a fit goes on from a checkpoint as if undisturbed": self.resumption,
+            "what it tells of itself is JSON": self.diagnosis,
         }
 
     def valid(self) -> None:
@@ -103,6 +128,60 @@ class _AugmenterSuite:
         require_equal(
             restored.generate(data, run), augmenter.generate(data, run), f"{self.name}: load_state(state()) differs"
         )
+
+    def together(self) -> None:
+        seeds = (3, 4)
+        if not type(self.make()).trains:
+            return
+        for seed, member in zip(seeds, self._fit_together(seeds), strict=True):
+            self._require_close(
+                self._fit_together((seed,))[0],
+                member,
+                TOGETHER,
+                f"seed {seed} fitted beside another differs from seed {seed} fitted alone. Draw for member r from "
+                "`run.generator(purpose, r)` alone, and let no loss average over members",
+            )
+
+    def resumption(self) -> None:
+        if not type(self.make()).trains:
+            return
+        kept, seeds = _EveryCheckpoint(), (3, 4)
+        undisturbed = self._fit_together(seeds, kept)
+        if not kept.states:
+            return  # its fits are short
+        resumed = self._fit_together(seeds, _EveryCheckpoint(kept.states[len(kept.states) // 2]))
+        for first, second in zip(undisturbed, resumed, strict=True):
+            self._require_close(
+                first, second, 0.0, "a fit that loads a checkpoint ends otherwise than one that never stopped"
+            )
+
+    def diagnosis(self) -> None:
+        augmenter, data, run = self.make(), self._data(), self._run(3, 30)
+        augmenter.fit(data, run)
+        plain(augmenter.diagnosis(), f"{self.name} after fit")
+        augmenter.generate(data, run)
+        plain(augmenter.diagnosis(), f"{self.name} after generate")
+
+    def _fit_together(self, seeds: tuple[int, ...], checkpoint: Checkpoint | None = None) -> list[AnyAugmenter]:
+        members = [self.make() for _ in seeds]
+        run = replace(self._run(seeds[0], 30), seeds=seeds, checkpoint=checkpoint)
+        type(members[0]).fit_together(members, self._data(), run)
+        return members
+
+    def _require_close(self, first: AnyAugmenter, second: AnyAugmenter, tolerance: float, message: str) -> None:
+        """Raises unless what two fits learned agrees, in every array of floats."""
+        mine, other = (
+            {key: value for key, value in fitted.state().items() if np.issubdtype(value.dtype, np.floating)}
+            for fitted in (first, second)
+        )
+        for key in sorted(mine.keys() | other.keys()):
+            if (
+                key not in mine
+                or key not in other
+                or mine[key].shape != other[key].shape
+                or not np.allclose(mine[key], other[key], rtol=10 * tolerance, atol=tolerance, equal_nan=True)
+            ):
+                raise MethodError(f"{self.name}: {message} (first in {key!r}).")
 
     def _data(self) -> OfflineDataset:
         data = sample_dataset(self.shape)

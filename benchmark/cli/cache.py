@@ -15,12 +15,17 @@ app = typer.Typer(
 
 @app.command()
 def size(home: Home = None, as_json: AsJson = False) -> None:
-    """Show how many artefacts of each stage are stored, and how large they are."""
+    """Show how many artefacts of each stage are stored, and how large they are; checkpoints of unfinished fits too."""
     from benchmark.artefacts import ArtefactStore
+    from benchmark.checkpoints import FOLDER, stored_checkpoints
     from benchmark.folders import home_folder
 
     folder = home_folder(home)
-    sizes = ArtefactStore(folder).sizes()
+    unfinished = stored_checkpoints(folder)
+    sizes: dict[str, tuple[int, int]] = {
+        **ArtefactStore(folder).sizes(),
+        FOLDER: (len(unfinished), sum(path.stat().st_size for path in unfinished)),
+    }
     if as_json:
         print_json({stage: {"artefacts": n, "bytes": total} for stage, (n, total) in sizes.items()})
         return
@@ -36,17 +41,23 @@ def prune(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Delete what killed runs left behind, and all artefacts of the stages named. Records stay. Not during a run."""
+    """Delete what killed runs left behind, and all artefacts of the stages named. Records stay. Not during a run.
+
+    Checkpoints of fits that nobody came back to within a week go too.
+    """
     from benchmark.artefacts import ArtefactStore
+    from benchmark.checkpoints import prune_checkpoints
     from benchmark.folders import home_folder
     from benchmark.keys import STAGES
     from tasks.common.errors import UnknownNameError
 
-    store, removed = ArtefactStore(home_folder(home)), 0
+    folder = home_folder(home)
+    store, removed = ArtefactStore(folder), 0
     for name in stage or ():
         if name not in STAGES:
             raise UnknownNameError("stage", name, STAGES)
         for artefact in list(store.stored(name)):
             store.remove(artefact)
             removed += 1
-    typer.echo(f"Removed {removed} artefacts and {store.remove_leftovers()} leftovers of killed runs.")
+    leftovers = store.remove_leftovers() + prune_checkpoints(folder)
+    typer.echo(f"Removed {removed} artefacts and {leftovers} leftovers of killed runs.")

@@ -58,6 +58,9 @@ def show_plan(planned: RunPlan, workers: int, results: Path, *, as_json: bool) -
     for group in planned.groups:
         typer.echo(_line(group))
     typer.echo(planned.summary())
+    fits, waiting = planned.fits()
+    if fits:
+        typer.echo(f"{fits} fits of augmenters for {waiting} cells: variants and learners share them.")
     if planned.count("run"):
         typer.echo(
             f"Estimated time on {workers} workers: {spoken(seconds)}."
@@ -80,12 +83,14 @@ def _line(group: PlannedGroup) -> str:
 
 
 def _document(planned: RunPlan, workers: int, seconds: float | None) -> dict[str, Any]:
+    fits, waiting = planned.fits()
     return {
         "summary": {
             "cached": planned.count("cached"),
             "run": planned.count("run"),
             "skipped": planned.count("skipped"),
         },
+        "fits": {"missing": fits, "cells": waiting},
         "workers": workers,
         "estimated_seconds": seconds,
         "warnings": list(planned.warnings),

@@ -59,6 +59,10 @@ def run(
             min=0.01, envvar="AUGMARL_MEMORY_LIMIT", help="GiB that a worker may hold.  \\[default: no limit]"
         ),
     ] = None,
+    checkpoint_seconds: Annotated[
+        float,
+        typer.Option(min=0.0, envvar="AUGMARL_CHECKPOINT_SECONDS", help="Seconds between checkpoints of a long fit."),
+    ] = 60.0,
     retry: Retry = True,
     force: Force = False,
     results: Results = None,
@@ -96,6 +100,7 @@ def run(
         threads=threads,
         timeout_seconds=timeout,
         memory_limit_bytes=None if memory_limit is None else int(memory_limit * 2**30),
+        checkpoint_seconds=checkpoint_seconds,
     )
     with make_watcher(planned, workers) as watch:
         summary = run_plan(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from benchmark.cells import CellGroup
+from benchmark.checkpoints import DEFAULT_SECONDS
 from benchmark.records import RunRecord
 
 EndKind = Literal["done", "crashed", "timeout", "oom", "fatal"]
@@ -19,6 +20,7 @@ class Job:
 
     Attributes:
         home: AUGMARL_HOME of the worker.
+        checkpoint_seconds: between two checkpoints of a fit.
         origin: fields of `provenance.Origin`, taken by the driver.
     """
 
@@ -28,6 +30,7 @@ class Job:
     threads: int
     timeout_seconds: float
     memory_limit_bytes: int | None
+    checkpoint_seconds: float = DEFAULT_SECONDS
     origin: dict[str, Any]
 
 

@@ -60,6 +60,7 @@ def run_job(job: Job, report: Callable[[str, int, int, str], None], emit: Callab
         store=ArtefactStore(Path(job.home)),
         device=job.device,
         deadline=time.monotonic() + job.timeout_seconds,
+        checkpoint_seconds=job.checkpoint_seconds,
         report=report,
     )
     run_group(plan_group(job.group), context, Origin(**job.origin), emit)

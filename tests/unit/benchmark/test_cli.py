@@ -61,6 +61,23 @@ def test_json_is_one_document_on_standard_output(bench: Bench) -> None:
     assert "1 to run" in err
 
 
+def test_a_plan_counts_the_fits_that_variants_and_learners_share(
+    bench: Bench, patient_log: object, tmp_path: Path
+) -> None:
+    matrix = tmp_path / "mine.yaml"
+    matrix.write_text(
+        "protocol: smoke\ntasks: [mpe/spread]\ndatasets: [random]\nreplicates: 2\n"
+        'augmenters: [original, patient, "patient[shift=1.0]"]\nlearners: [bc, bc50]\n'
+    )
+    _, out, _ = bench("plan", "--matrix", str(matrix))
+    assert "2 fits of augmenters for 8 cells" in out
+    _, out, _ = bench("plan", "--matrix", str(matrix), "--json")
+    assert json.loads(out)["fits"] == {"missing": 2, "cells": 8}
+    bench("run", "--matrix", str(matrix), "--executor", "inline", "--only", "augmenter=patient", "--only", "seed=0")
+    _, out, _ = bench("plan", "--matrix", str(matrix), "--json")
+    assert json.loads(out)["fits"] == {"missing": 1, "cells": 4}
+
+
 def test_what_a_run_recommends_finds_its_records(bench: Bench) -> None:
     _, out, _ = bench("run", *SMOKE, "--protocol", "smoke[updates=3]", "--only", "seed=0")
     (command,) = re.findall(r"Ranking: bench (.*)", out)

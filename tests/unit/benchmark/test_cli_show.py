@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmark.artefacts import ArtefactStore
+from benchmark.artefacts import ArtefactStore, save_arrays
 from benchmark.doctor import OPTIONAL
 from tasks.common.errors import ExitCode
 from tests.unit.benchmark.conftest import Bench
@@ -147,11 +149,24 @@ def test_the_cache_is_measured_and_pruned(bench: Bench, tmp_path: Path) -> None:
     bench("run", *SMOKE)
     _, out, _ = bench("cache", "size", "--json")
     assert json.loads(out)["policy"]["artefacts"] == 4
+    assert json.loads(out)["checkpoints"] == {"artefacts": 0, "bytes": 0}
     code, out, _ = bench("cache", "prune", "--stage", "policy")
     assert (code, "Removed 4 artefacts" in out) == (ExitCode.OK, True)
     assert list(ArtefactStore(tmp_path / "home").stored("policy")) == []
     code, _, _ = bench("run", *SMOKE, "--force")  # evaluations are still there
     assert code == ExitCode.OK
+
+
+def test_checkpoints_of_fits_that_nobody_came_back_to_are_pruned(bench: Bench, tmp_path: Path) -> None:
+    for name in ("old", "young"):
+        save_arrays(tmp_path / "home" / "checkpoints" / f"{name}.safetensors", {"w": np.zeros(1000)})
+    os.utime(tmp_path / "home" / "checkpoints" / "old.safetensors", (0, 0))
+    _, out, _ = bench("cache", "size", "--json")
+    assert json.loads(out)["checkpoints"]["artefacts"] == 2
+    assert json.loads(out)["checkpoints"]["bytes"] > 16_000
+    code, out, _ = bench("cache", "prune")
+    assert (code, "1 leftovers" in out) == (ExitCode.OK, True)
+    assert [path.stem for path in (tmp_path / "home" / "checkpoints").iterdir()] == ["young"]
 
 
 def test_a_reader_that_has_heard_enough_is_no_error() -> None:

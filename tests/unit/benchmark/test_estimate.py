@@ -38,7 +38,33 @@ def test_the_nearest_record_counts(timings: Timings) -> None:
     assert group_seconds(planned((), augmenter="noise"), timings) == START_SECONDS + 1 + 2 + 30 + 4
     assert group_seconds(planned((), protocol="quick"), timings) is None
     assert run_seconds([planned(()), planned((), protocol="quick")], timings, 2) is None
-    assert run_seconds([planned(()), planned(())], timings, 2) == START_SECONDS + 37
+    assert run_seconds([planned(()), planned((), dataset="exp")], timings, 2) == START_SECONDS + 37
+
+
+def test_an_augmentation_that_two_learners_share_counts_once(timings: Timings) -> None:
+    groups = [planned(("dataset",)), planned(("dataset",), learner="bc50")]
+    assert run_seconds(groups, timings, 1) == 2 * (START_SECONDS + 30 + 4) + 2
+
+
+def test_fits_count_by_replicate_and_once_for_their_variants(
+    timings: Timings, run_smoke: RunSmoke, patient_log: object
+) -> None:
+    wall = {"dataset": (1.0, 1), "fit": (60.0, 3), "augmented": (5.0, 1), "policy": (30.0, 3), "evaluation": (4.0, 3)}
+    trained = Timings.of(
+        record.model_copy(
+            update={"timings": {k: StageTiming(wall_seconds=v, together=n) for k, (v, n) in wall.items()}}
+        )
+        for record in run_smoke(augmenter="patient")
+    )
+    ready, own = ("dataset",), START_SECONDS + 30 + 4
+    assert group_seconds(planned(ready, ready, augmenter="patient"), trained) == own + 2 * 20 + 2 * 5
+    groups = [planned(ready, augmenter=name) for name in ("patient", "patient[shift=1.0]")]
+    assert run_seconds(groups, trained, 1) == 2 * own + 20 + 2 * 5
+    assert group_seconds(planned((*ready, "fit"), augmenter="patient"), trained) == own + 5
+    assert group_seconds(planned(ready, augmenter="patient[steps=9]"), trained) == own + 20 + 5  # by its kind
+    assert group_seconds(planned(ready, augmenter="patient"), timings) is None  # `rad-s` says nothing about it
+    assert group_seconds(planned(ready, augmenter="noise"), trained) == own  # and `patient` nothing about seconds
+    assert group_seconds(planned(ready, augmenter="original"), trained) == own
 
 
 def test_no_records_no_estimate(store: ArtefactStore) -> None:
