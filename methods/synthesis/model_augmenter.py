@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from methods.base import Arrays, Augmenter, Run
 from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.model import SegmentModel
+from methods.diffusion.reconstruction import reconstruction_errors
 from methods.diffusion.samplers import Sampler, sampler_within
 from methods.diffusion.settings import SegmentSettings
 from methods.synthesis.report import GenerationReport
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
+from tasks.datasets.views import SegmentBatch
 from tasks.spec import TaskSpec
 
 
@@ -140,3 +145,7 @@ class ModelAugmenter(Augmenter[ConfigT]):
         """What the model tells of its fit, and under `generation` the report of the last `generate`."""
         told = {} if self._model is None else dict(self._model.diagnosis)
         return told if self._report is None else {**told, "generation": self._report.to_json()}
+
+    def reconstruction_errors(self, windows: SegmentBatch) -> NDArray[np.float32] | None:
+        """(B,) of windows as long as the model's; None where nothing was fitted."""
+        return None if self._model is None else reconstruction_errors(self._model, windows)
