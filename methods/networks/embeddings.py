@@ -53,7 +53,7 @@ class Conditions(nn.Module):
     def forward(self, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None) -> Tensor:
         """K (R, B), returns and keep (R, B, N), labels (R, B, N, L) -> (R, B, N, size)."""
         replicas, batch, n = returns.shape
-        time = self.time(sinusoidal(k, self.width))  # (R, B, W)
+        time = self.time(sinusoidal(k, self.width).to(returns.dtype))  # (R, B, W)
         wanted = self.returns(returns.reshape(replicas, batch * n, 1)).view(replicas, batch, n, -1)
         parts = [time.unsqueeze(2).expand(-1, -1, n, -1), wanted * keep.unsqueeze(-1)]
         if self.labels is not None and labels is not None:

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import group_norm, mish
+from torch.nn.functional import mish
 
+from methods.networks.convolution_block import GROUPS, ConvolutionBlock
 from methods.networks.embeddings import Conditions
-from methods.networks.short_convolution import Geometry, StackedConvolution, convolution, transposed_convolution
+from methods.networks.short_convolution import Geometry, StackedConvolution
 from methods.networks.stacked import StackedLinear
 from tasks.common.errors import UsageError
 
-KERNEL, GROUPS, HEADS = 5, 8, 4
+HEADS = 4
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,6 @@ class UNetConfig:
             raise UsageError(f"The temporal U-Net needs a width divisible by {GROUPS}, not {self.width}.")
 
 
-class ConvolutionBlock(nn.Module):
-    """Convolution, group norm over (L, C / 8), Mish."""
-
-    def __init__(self, rows: int, channels: tuple[int, int], generators: Sequence[np.random.Generator]) -> None:
-        super().__init__()
-        self.convolution = StackedConvolution(convolution(rows, KERNEL), channels, generators)
-        self.scale = nn.Parameter(torch.ones(len(generators), 1, 1, channels[1]))
-        self.shift = nn.Parameter(torch.zeros(len(generators), 1, 1, channels[1]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(R, M, L, C_in) -> (R, M, L, C_out)."""
-        y = self.convolution(x)
-        replicas, m, rows, n_out = y.shape
-        grouped = y.view(replicas * m, rows, n_out).transpose(1, 2)
-        normalised = group_norm(grouped, GROUPS).transpose(1, 2).view(y.shape)
-        activated: Tensor = mish(normalised * self.scale + self.shift)
-        return activated
-
-
 class ResidualBlock(nn.Module):
     """block(block(x) + condition) + x, the last through a 1 × 1 convolution where the channels differ."""
 
@@ -86,8 +68,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """X (R, M, L, C_in), condition (R, M, C_out) -> (R, M, L, C_out)."""
-        y: Tensor = self.second(self.first(x) + condition.unsqueeze(2))
-        return y + (x if self.skip is None else self.skip(x.flatten(1, 2)).view(y.shape))
+        y = self.first(x, condition.unsqueeze(2))
+        skip = x if self.skip is None else self.skip(x.flatten(1, 2)).view(y.shape)
+        out: Tensor = self.second(y, skip)
+        return out
 
 
 class AgentAttention(nn.Module):
@@ -131,20 +115,18 @@ class TemporalUNet(nn.Module):
                 ResidualBlock(rows[level], channels, generators) for channels in ((n_in, n_out), (n_out, n_out))
             )
 
-        def resample(geometry: Geometry, channels: int, fan_in: int | None = None) -> StackedConvolution:
-            return StackedConvolution(geometry, (channels, channels), generators, fan_in)
+        def resample(geometry: Geometry, channels: int) -> StackedConvolution:
+            return StackedConvolution(geometry, (channels, channels), generators)
 
         deepest = len(sizes) - 1
         self.down = nn.ModuleList(
             pair(level, n_in, n_out)
             for level, (n_in, n_out) in enumerate(itertools.pairwise([config.features, *sizes]))
         )
-        self.shrink = nn.ModuleList(resample(convolution(rows[i], 3, 2), sizes[i]) for i in range(deepest))
+        self.shrink = nn.ModuleList(resample(Geometry.convolution(rows[i], 3, 2), sizes[i]) for i in range(deepest))
         self.middle = pair(deepest, sizes[-1], sizes[-1])
         self.up = nn.ModuleList(pair(i, 2 * sizes[i], sizes[i - 1]) for i in range(deepest, 0, -1))
-        self.grow = nn.ModuleList(
-            resample(transposed_convolution(rows[i]), sizes[i - 1]) for i in range(deepest, 0, -1)
-        )
+        self.grow = nn.ModuleList(resample(Geometry.doubling(rows[i]), sizes[i - 1]) for i in range(deepest, 0, -1))
         attended = [sizes[-1], *sizes[:0:-1]] if config.attention else []
         self.attention = nn.ModuleList(AgentAttention(channels, generators) for channels in attended)
         self.last = ConvolutionBlock(rows[0], (sizes[0], sizes[0]), generators)

@@ -53,20 +53,21 @@ def test_replicas_together_equal_each_alone() -> None:
     for r in range(3):
         alone = make(first=r)
         output = alone(*(value[r : r + 1] for value in given))
-        torch.testing.assert_close(outputs[r : r + 1], output, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(outputs[r : r + 1], output, rtol=1e-4, atol=2e-5)
         (output - target[r : r + 1]).square().mean().backward()
         for (name, mine), other in zip(alone.named_parameters(), together.parameters(), strict=True):
-            assert mine.grad is not None and other.grad is not None, name
+            assert other.grad is not None, name
             torch.testing.assert_close(other.grad[r : r + 1], mine.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_agents_are_interchangeable() -> None:
-    unet, (x, k, returns, keep) = make(2), inputs(2)
+    unet, (x, k, returns, keep) = make(2).double(), inputs(2)
+    x, returns = x.double(), returns.double()
     open_gates(unet)
     order = torch.tensor([2, 0, 1])
     expected = unet(x, k, returns, keep)[:, :, :, order]
     found = unet(x[:, :, :, order], k, returns[:, :, order], keep[:, :, order])
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def influence(unet: TemporalUNet) -> list[float]:
@@ -74,7 +75,8 @@ def influence(unet: TemporalUNet) -> list[float]:
     x, k, returns, keep = inputs(1)
     moved = x.clone()
     moved[:, :, :, 0] += 1.0
-    change = (unet(moved, k, returns, keep) - unet(x, k, returns, keep)).abs()
+    with torch.no_grad():
+        change = (unet(moved, k, returns, keep) - unet(x, k, returns, keep)).abs()
     return [float(change[:, :, :, agent].max()) for agent in range(3)]
 
 
@@ -102,6 +104,7 @@ def test_without_attention_agents_never_meet() -> None:
     assert max(others) < 1e-6
 
 
+@torch.no_grad()
 def test_a_dropped_return_plays_no_part() -> None:
     unet, (x, k, returns, keep) = make(), inputs(1)
     never = torch.zeros_like(keep)
@@ -112,6 +115,7 @@ def test_a_dropped_return_plays_no_part() -> None:
     assert torch.equal(mixed > 1e-6, keep)
 
 
+@torch.no_grad()
 def test_labels_are_heard_by_their_agent_alone() -> None:
     unet, given = make(label_size=6), inputs(1)
     labels = torch.zeros(1, 4, 3, 6)
@@ -146,7 +150,7 @@ def test_arrays_restore_the_network() -> None:
     again = TemporalUNet.from_arrays(unet.config, unet.arrays())
     torch.testing.assert_close(again(*given), unet(*given), rtol=0, atol=0)
     second = unet.replica(1)
-    torch.testing.assert_close(second(*(v[1:] for v in given)), unet(*given)[1:], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(second(*(v[1:] for v in given)), unet(*given)[1:], rtol=1e-4, atol=2e-5)
     with pytest.raises(UsageError, match="1 replicas, expected 2"):
         unet.load_arrays(unet.arrays()[:1])
     with pytest.raises(UsageError, match="differs"):

@@ -1,0 +1,145 @@
+"""Convolution, group norm and Mish as one differentiable step, with what is added to the result.
+
+One `torch.autograd.Function` a block, with its derivative written out: on a CPU half of the time of a narrow network
+went into elementwise passes and the bookkeeping between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from methods.networks.short_convolution import Form, Geometry, StackedConvolution, convolve, form_of, gradients
+
+GROUPS, EPSILON = 8, 1e-5
+
+
+class Moments(NamedTuple):
+    """Mean and 1/σ of each group, in the shapes of the kernel that took them: one pair a replica, or one for all."""
+
+    mean: list[Tensor]
+    inverse: list[Tensor]
+
+
+def group_norm(y: Tensor, scale: Tensor, shift: Tensor, fused: bool) -> tuple[Tensor, Moments]:
+    """γ (y − mean) / σ + β over (L, C / 8): y (R, M, L, C), γ and β (R, 1, 1, C).
+
+    `fused` takes torch's channels-last kernel, which only a CPU has; the formula in plain operations is the same.
+    """
+    if not fused:
+        groups = y.view(*y.shape[:3], GROUPS, -1)  # (R, M, L, 8, C / 8)
+        variance, mean = torch.var_mean(groups, dim=(2, 4), correction=0, keepdim=True)
+        inverse = (variance + EPSILON).rsqrt()
+        return torch.addcmul(shift, ((groups - mean) * inverse).view(y.shape), scale), Moments([mean], [inverse])
+    taken = [
+        torch.native_group_norm(_image(one), gamma.flatten(), beta.flatten(), *_sizes(one), GROUPS, EPSILON)
+        for one, gamma, beta in zip(y, scale, shift, strict=True)
+    ]
+    normal, mean_of, inverse_of = zip(*taken, strict=True)
+    return _stack([_rows(one) for one in normal]), Moments(list(mean_of), list(inverse_of))
+
+
+def group_norm_gradients(
+    of_z: Tensor, y: Tensor, moments: Moments, scale: Tensor, fused: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of y, γ and β from that of the normalised values (R, M, L, C)."""
+    if not fused:
+        groups = y.view(*y.shape[:3], GROUPS, -1)
+        mean, inverse = moments.mean[0], moments.inverse[0]
+        normal = ((groups - mean) * inverse).view(y.shape)
+        of_normal = (of_z * scale).view(groups.shape)
+        centred = of_normal - of_normal.mean(dim=(2, 4), keepdim=True)
+        slope = (of_normal * normal.view(groups.shape)).mean(dim=(2, 4), keepdim=True)
+        of_y = (inverse * torch.addcmul(centred, normal.view(groups.shape), slope, value=-1)).view(y.shape)
+        return of_y, (of_z * normal).sum(dim=(1, 2), keepdim=True), of_z.sum(dim=(1, 2), keepdim=True)
+    backward = torch.ops.aten.native_group_norm_backward
+    taken = [
+        backward(_image(grad), _image(one), mean, inverse, gamma.flatten(), *_sizes(one), GROUPS, [True, True, True])
+        for grad, one, mean, inverse, gamma in zip(of_z, y, *moments, scale, strict=True)
+    ]
+    of_all_y, of_scale, of_shift = zip(*taken, strict=True)
+    of_affine = torch.stack(of_scale).view(scale.shape), torch.stack(of_shift).view(scale.shape)
+    return _stack([_rows(one) for one in of_all_y]), *of_affine
+
+
+def _image(rows: Tensor) -> Tensor:
+    """(M, L, C) seen as an image (M, C, 1, L), channels last."""
+    return rows.unsqueeze(1).permute(0, 3, 1, 2)
+
+
+def _rows(image: Tensor) -> Tensor:
+    return image.permute(0, 2, 3, 1).squeeze(1)
+
+
+def _sizes(rows: Tensor) -> tuple[int, int, int]:
+    m, length, channels = rows.shape
+    return m, channels, length
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)  # one replica: no copy
+
+
+def mish_factor(z: Tensor, derivative: bool) -> tuple[Tensor, Tensor | None]:
+    """tanh(softplus(z)), by which Mish multiplies z, and the derivative of Mish on request.
+
+    With s = σ(z) and p = s (2 − s): tanh(softplus(z)) = p / (2 − p) =: w, and Mish' = w + z s (1 − w²). One exponential
+    in place of torch's three transcendental functions, and it cannot overflow.
+    """
+    s = z.sigmoid()
+    p = (2.0 - s).mul_(s)
+    w = p.div_(2.0 - p)
+    if not derivative:
+        return w, None
+    u = s.mul_(z)
+    return w, torch.addcmul(u, u, w * w, value=-1.0).add_(w)
+
+
+class _Block(torch.autograd.Function):
+    """added + Mish(group norm(convolution(x)))."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, added: Tensor | None,
+        geometry: Geometry, form: Form, fused: bool,
+    ) -> Tensor:  # fmt: skip
+        y = convolve(x, weight, bias, geometry, form)
+        z, moments = group_norm(y, scale, shift, fused)
+        w, slope = mish_factor(z, any(ctx.needs_input_grad))
+        if slope is not None:
+            ctx.save_for_backward(x, weight, scale, y, slope)
+            ctx.moments, ctx.how, ctx.added = moments, (geometry, form, fused), None if added is None else added.shape
+        return z.mul_(w) if added is None else torch.addcmul(added, z, w)
+
+    @staticmethod
+    def backward(ctx: Any, of_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale, y, slope = ctx.saved_tensors
+        geometry, form, fused = ctx.how
+        of_z = of_out * slope
+        of_y, of_scale, of_shift = group_norm_gradients(of_z, y, ctx.moments, scale, fused)
+        of_x, of_weight, of_bias = gradients(x, weight, of_y, geometry, form, ctx.needs_input_grad[0])
+        of_added = of_out.sum_to_size(ctx.added) if ctx.needs_input_grad[5] else None
+        return of_x, of_weight, of_bias, of_scale, of_shift, of_added, None, None, None
+
+
+class ConvolutionBlock(nn.Module):
+    """Convolution of kernel 5, group norm with eight groups, Mish."""
+
+    def __init__(self, rows: int, channels: tuple[int, int], generators: Sequence[np.random.Generator]) -> None:
+        super().__init__()
+        self.convolution = StackedConvolution(Geometry.convolution(rows, 5), channels, generators)
+        self.scale = nn.Parameter(torch.ones(len(generators), 1, 1, channels[1]))
+        self.shift = nn.Parameter(torch.zeros(len(generators), 1, 1, channels[1]))
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """Rows (R, M, L, C_in) -> added + Mish(GN(conv(x))) (R, M, L, C_out); `added` may be broadcast over L."""
+        conv = self.convolution
+        how = conv.geometry, form_of(conv.geometry, x.device), x.device.type == "cpu"
+        y: Tensor = _Block.apply(  # type: ignore[no-untyped-call]  # as torch has it
+            x, conv.weight, conv.bias, self.scale, self.shift, added, *how
+        )
+        return y
