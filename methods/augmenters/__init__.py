@@ -24,6 +24,19 @@ AUGMENTERS.add("noise", "methods.augmenters.noise:Noise", "Gaussian noise, 5% of
 AUGMENTERS.add("noise-s4rl", "methods.augmenters.noise:Noise", "Gaussian noise at S4RL's scale, 3e-4", sigma=3e-4)
 AUGMENTERS.add("rad-s", "methods.augmenters.rad:RAD", "random amplitude scaling, one factor a row (EAQ, 4.2)")
 AUGMENTERS.add("rad-m", "methods.augmenters.rad:RAD", "the same, one factor a dimension", per_dimension=True)
+_MADIFF, _MADITS = "methods.augmenters.madiff:MADiff", "methods.augmenters.madits:MADiTS"
+AUGMENTERS.add("madiff", _MADIFF, "stitched windows of joint diffusion, unfiltered (MADiff; MADiTS, 5.1)")
+AUGMENTERS.add("madiff-segment", _MADIFF, "single windows, filtered (MADiff* of MASTARS, App. B)", emit="segments")
+AUGMENTERS.add("madits", _MADITS, "stitching with dynamics constraint and partial noising (MADiTS, 4.3)")
+AUGMENTERS.add("madits-no-dc", _MADITS, "ablation: no dynamics constraint (MADiTS, 5.3)", dynamics_constraint=False)
+AUGMENTERS.add("madits-no-pn", _MADITS, "ablation: no partial noising (MADiTS, 5.3)", partial_noising=False)
+AUGMENTERS.add(
+    "madits-no-dc-pn",
+    _MADITS,
+    "ablation: neither (MADiTS, 5.3)",
+    dynamics_constraint=False,
+    partial_noising=False,
+)
 AUGMENTERS.add("dof", "methods.augmenters.dof:DoF", "factorised diffusion of segments (DoF; MASTARS, App. E)")
 _MASTARS = "methods.augmenters.mastars:MASTARS"
 AUGMENTERS.add("mastars-lov", _MASTARS, "agents inpainted in turn, by last value (MASTARS, Eq. 7)", order="lov")
@@ -33,3 +46,9 @@ AUGMENTERS.add("mastars-random", _MASTARS, "ablation: in a random order (MASTARS
 AUGMENTERS.add("mastars-no-subgoal", _MASTARS, "ablation: all but the first row is new (MASTARS, 4.4)", subgoal=False)
 AUGMENTERS.add("mastars-no-sequence", _MASTARS, "ablation: all agents in one pass (MASTARS, 4.4)", sequential=False)
 AUGMENTERS.add("mastars-no-inpainting", _MASTARS, "ablation: agents sampled alone (MASTARS, 4.4)", inpainting=False)
+_CODI = "methods.augmenters.codi:CODI"
+AUGMENTERS.add("codi", _CODI, "composed diffusion on labels of who plays well (CODI, 3)")
+AUGMENTERS.add("codi-no-com", _CODI, "ablation: conditioned on all labels at once (CODI, 4.1)", composition=False)
+AUGMENTERS.add(
+    "codi-priv", "methods.augmenters.codi:PrivilegedCODI", "reference: labels of the true experts (CODI, 4.1)"
+)

@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import DiffusionBudget
 from methods.diffusion.known import ClampConditioning, Conditioning
 from methods.diffusion.model import SegmentModel
-from methods.diffusion.samplers import Sampler, make_sampler
+from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import NoiseSource
-from methods.diffusion.schedule import CosineSchedule
 from methods.diffusion.validity import transition_errors, valid_prefix
 from methods.synthesis.stitch_policy import FailureRule, Jobs, StitchPolicy, Verdict
 
@@ -110,9 +108,3 @@ class ModelPolicy(StitchPolicy):
         dead[:, 0] = False
         own = torch.arange(model.features, device=windows.device) < spec.obs_dim  # an appended state lives on
         return torch.where(dead[..., None] & own, grave, windows)
-
-
-def sampler_within(budget: DiffusionBudget, diffusion_steps: int, name: str, steps: int) -> Sampler:
-    """The sampler of a config (steps 0: as many as in training), with what a protocol fixes in its place."""
-    count = budget.sampling_steps or steps or None
-    return make_sampler(budget.sampler or name, CosineSchedule(diffusion_steps), count)
