@@ -86,6 +86,10 @@ class ArtefactStore:
         """The stored artefact of a key, or None. Reads its `meta.json` alone."""
         return self._read(self.folder(key))
 
+    def find_digest(self, stage: Stage, digest: str) -> Artefact | None:
+        """The stored artefact of a key of which only the digest is known, or None."""
+        return self._read(self.root / stage / digest[:2] / digest)
+
     def find_intact(self, key: Key) -> Artefact | None:
         """The same after comparing all checksums; a damaged artefact is removed, so that it is made again."""
         artefact = self.find(key)

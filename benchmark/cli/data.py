@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.options import AsJson
+from benchmark.cli.options import AsJson, Home
 
 if TYPE_CHECKING:
     from tasks.base import Task
-    from tasks.datasets.offline import OfflineDataset
 
 app = typer.Typer(
     help="Build, inspect, verify, import and export offline datasets.", no_args_is_help=True, add_completion=False
 )
 
 Target = Annotated[str, typer.Argument(metavar="TASK|FILE", help="A task such as mpe/spread, or a dataset file.")]
+Inspected = Annotated[
+    str,
+    typer.Argument(metavar="TASK|FILE|CELL", help="Or a cell, e.g. quick/mpe/spread/exp/rad-s/bc/seed-0."),
+]
 Dataset = Annotated[
     str | None,
     typer.Argument(metavar="DATASET", help="A dataset such as exp-m, parameters in brackets; not with a file."),
@@ -58,32 +61,31 @@ def build(
 
 @app.command()
 def inspect(
-    target: Target,
+    target: Inspected,
     dataset: Dataset = None,
     episodes: Episodes = None,
     seed: Seed = 0,
     as_json: AsJson = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw returns, lengths, actions and behaviour here (PNG).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it here (PNG).")] = None,
+    home: Home = None,
 ) -> None:
-    """Show what a dataset holds: returns, episode lengths, action use, who acted. Records it where missing."""
-    import json
+    """Show what a dataset holds: returns, episode lengths, action use, who acted. Records it where missing.
 
-    from benchmark.cli.dataset_text import print_summary
-    from tasks.datasets import store
-    from tasks.datasets.summary import summarise
+    Of augmented data, named by their file or their cell: also their quality against the original data and the
+    engine, and what the generation accepted; the picture shows trajectories beside the original ones.
+    """
+    from benchmark import augmented
+    from benchmark.cli import inspection
+    from benchmark.folders import home_folder
 
+    if dataset is None and augmented.names_cell(target):
+        inspection.show_augmented(augmented.of_cell(target, home_folder(home)), plot=plot, as_json=as_json)
+        return
     path = _locate(target, dataset, episodes, seed)
-    store.verify_checksum(path)
-    summary = summarise(_with_references(store.load(path)), store.load_card(path))
-    if plot is not None:
-        from tasks.datasets.draw import draw
-
-        draw(summary, plot)
-        typer.echo(f"wrote {plot}", err=True)
-    if as_json:
-        typer.echo(json.dumps({**summary.document(), "path": str(path)}, indent=1))
+    if augmented.is_augmented(path):
+        inspection.show_augmented(augmented.of_file(path), plot=plot, as_json=as_json)
     else:
-        print_summary(summary, path)
+        inspection.show(path, plot=plot, as_json=as_json)
 
 
 @app.command()
@@ -207,24 +209,6 @@ def _omar_folder(text: str) -> Path:
     if kind != "omar":
         raise UnknownNameError("dataset format", kind, ["omar"])
     return Path(path)
-
-
-def _with_references(data: OfflineDataset) -> OfflineDataset:
-    """The data with the score references of its task, where that is installed and still the same."""
-    from dataclasses import replace
-
-    from tasks.common.errors import UsageError
-
-    try:
-        spec = _task(data.spec.id).spec
-    except UsageError:
-        return data
-    same = (spec.engine, spec.engine_version, spec.variant) == (
-        data.spec.engine,
-        data.spec.engine_version,
-        data.spec.variant,
-    )
-    return replace(data, spec=replace(data.spec, score_references=spec.score_references)) if same else data
 
 
 @contextmanager

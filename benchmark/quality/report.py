@@ -63,7 +63,8 @@ class QualityReport(_Model):
 
     Attributes:
         metrics: by name, every metric of `benchmark.quality.measure.METRICS`, also where it is undefined.
-        histograms: `episode_return` and, where the engine can replay, `dynamics_error` (decimal logarithms).
+        histograms: `episode_return`, or `episode_reward_per_step` where lengths differ; and where the engine can
+            replay, `dynamics_error` (decimal logarithms of root mean squared errors).
         wall_seconds: what measuring took, by metric.
     """
 

@@ -33,8 +33,12 @@ def measure(subject: Subject) -> Measured:
         },
     )
     rate = Measurement(value=per_step["synthetic"], original=per_step["original"])
-    histogram = paired_histogram(returns["original"], made, RETURN_BINS)
-    return Measured({"mean_return": mean, "reward_per_step": rate}, {"episode_return": histogram})
+    lengths = {which: subject.data(which).lengths for which in _BOTH}
+    alike = np.array_equal(np.unique(lengths["original"]), np.unique(lengths["synthetic"]))
+    drawn = returns if alike else {which: returns[which] / lengths[which] for which in _BOTH}
+    histogram = paired_histogram(drawn["original"], drawn["synthetic"], RETURN_BINS)
+    name = "episode_return" if alike else "episode_reward_per_step"  # segments pay less than episodes, being shorter
+    return Measured({"mean_return": mean, "reward_per_step": rate}, {name: histogram})
 
 
 FAMILY = Family(("mean_return", "reward_per_step"), measure)

@@ -1,0 +1,1 @@
+"""Drawings: trajectories on a map, and the picture of augmented data beside the original."""
