@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.networks.short_convolution import Form, Geometry, StackedConvolution, convolve, form_of, gradients
+from methods.networks.short_convolution import Form, Geometry, StackedConvolution, convolve, form_of, gradients, prepare
 
 GROUPS, EPSILON = 8, 1e-5
 
@@ -21,8 +21,8 @@ GROUPS, EPSILON = 8, 1e-5
 class Moments(NamedTuple):
     """Mean and 1/σ of each group, in the shapes of the kernel that took them: one pair a replica, or one for all."""
 
-    mean: list[Tensor]
-    inverse: list[Tensor]
+    mean: tuple[Tensor, ...]
+    inverse: tuple[Tensor, ...]
 
 
 def group_norm(y: Tensor, scale: Tensor, shift: Tensor, fused: bool) -> tuple[Tensor, Moments]:
@@ -34,13 +34,12 @@ def group_norm(y: Tensor, scale: Tensor, shift: Tensor, fused: bool) -> tuple[Te
         groups = y.view(*y.shape[:3], GROUPS, -1)  # (R, M, L, 8, C / 8)
         variance, mean = torch.var_mean(groups, dim=(2, 4), correction=0, keepdim=True)
         inverse = (variance + EPSILON).rsqrt()
-        return torch.addcmul(shift, ((groups - mean) * inverse).view(y.shape), scale), Moments([mean], [inverse])
-    taken = [
-        torch.native_group_norm(_image(one), gamma.flatten(), beta.flatten(), *_sizes(one), GROUPS, EPSILON)
-        for one, gamma, beta in zip(y, scale, shift, strict=True)
-    ]
+        return torch.addcmul(shift, ((groups - mean) * inverse).view(y.shape), scale), Moments((mean,), (inverse,))
+    replicas = zip(_images(y), scale.flatten(1).unbind(), shift.flatten(1).unbind(), strict=True)
+    sizes = _sizes(y)
+    taken = [torch.native_group_norm(image, gamma, beta, *sizes, GROUPS, EPSILON) for image, gamma, beta in replicas]
     normal, mean_of, inverse_of = zip(*taken, strict=True)
-    return _stack([_rows(one) for one in normal]), Moments(list(mean_of), list(inverse_of))
+    return _rows(normal, y), Moments(mean_of, inverse_of)
 
 
 def group_norm_gradients(
@@ -56,31 +55,29 @@ def group_norm_gradients(
         slope = (of_normal * normal.view(groups.shape)).mean(dim=(2, 4), keepdim=True)
         of_y = (inverse * torch.addcmul(centred, normal.view(groups.shape), slope, value=-1)).view(y.shape)
         return of_y, (of_z * normal).sum(dim=(1, 2), keepdim=True), of_z.sum(dim=(1, 2), keepdim=True)
-    backward = torch.ops.aten.native_group_norm_backward
-    taken = [
-        backward(_image(grad), _image(one), mean, inverse, gamma.flatten(), *_sizes(one), GROUPS, [True, True, True])
-        for grad, one, mean, inverse, gamma in zip(of_z, y, *moments, scale, strict=True)
-    ]
-    of_all_y, of_scale, of_shift = zip(*taken, strict=True)
-    of_affine = torch.stack(of_scale).view(scale.shape), torch.stack(of_shift).view(scale.shape)
-    return _stack([_rows(one) for one in of_all_y]), *of_affine
+    sizes, backward = _sizes(y), torch.ops.aten.native_group_norm_backward
+    replicas = zip(_images(of_z), _images(y), *moments, scale.flatten(1).unbind(), strict=True)
+    taken = [backward(*tensors, *sizes, GROUPS, [True, True, True]) for tensors in replicas]
+    of_images, of_scale, of_shift = zip(*taken, strict=True)
+    return _rows(of_images, y), _stack(of_scale).view(scale.shape), _stack(of_shift).view(scale.shape)
 
 
-def _image(rows: Tensor) -> Tensor:
-    """(M, L, C) seen as an image (M, C, 1, L), channels last."""
-    return rows.unsqueeze(1).permute(0, 3, 1, 2)
+def _images(rows: Tensor) -> tuple[Tensor, ...]:
+    """The replicas of (R, M, L, C), each seen as an image (M, C, 1, L), channels last."""
+    return rows.unsqueeze(2).permute(0, 1, 4, 2, 3).unbind()
 
 
-def _rows(image: Tensor) -> Tensor:
-    return image.permute(0, 2, 3, 1).squeeze(1)
+def _rows(images: tuple[Tensor, ...], like: Tensor) -> Tensor:
+    """The inverse of `_images`."""
+    return _stack(images).permute(0, 1, 3, 4, 2).view(like.shape)
 
 
 def _sizes(rows: Tensor) -> tuple[int, int, int]:
-    m, length, channels = rows.shape
+    _, m, length, channels = rows.shape
     return m, channels, length
 
 
-def _stack(parts: list[Tensor]) -> Tensor:
+def _stack(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)  # one replica: no copy
 
 
@@ -107,21 +104,22 @@ class _Block(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, added: Tensor | None,
         geometry: Geometry, form: Form, fused: bool,
     ) -> Tensor:  # fmt: skip
-        y = convolve(x, weight, bias, geometry, form)
+        x, prepared = x.contiguous(), prepare(weight, form)
+        y = convolve(x, prepared, bias, geometry, form)
         z, moments = group_norm(y, scale, shift, fused)
         w, slope = mish_factor(z, any(ctx.needs_input_grad))
         if slope is not None:
-            ctx.save_for_backward(x, weight, scale, y, slope)
+            ctx.save_for_backward(x, prepared, scale, y, slope)
             ctx.moments, ctx.how, ctx.added = moments, (geometry, form, fused), None if added is None else added.shape
         return z.mul_(w) if added is None else torch.addcmul(added, z, w)
 
     @staticmethod
     def backward(ctx: Any, of_out: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, scale, y, slope = ctx.saved_tensors
+        x, prepared, scale, y, slope = ctx.saved_tensors
         geometry, form, fused = ctx.how
         of_z = of_out * slope
         of_y, of_scale, of_shift = group_norm_gradients(of_z, y, ctx.moments, scale, fused)
-        of_x, of_weight, of_bias = gradients(x, weight, of_y, geometry, form, ctx.needs_input_grad[0])
+        of_x, of_weight, of_bias = gradients(x, prepared, of_y, geometry, form, ctx.needs_input_grad[0])
         of_added = of_out.sum_to_size(ctx.added) if ctx.needs_input_grad[5] else None
         return of_x, of_weight, of_bias, of_scale, of_shift, of_added, None, None, None
 

@@ -15,6 +15,7 @@ Three ways to compute it, chosen by `form_of`:
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,69 +94,89 @@ class Geometry:
 
 def form_of(geometry: Geometry, device: torch.device) -> Form:
     """The fastest form for a geometry, as measured at widths 32 and 128 and batch 32 (docs/diffusion.md)."""
-    if device.type == "cpu":
-        return "pairs" if geometry.rows_in == geometry.rows_out == 2 and len(geometry.used) == 3 else "rows"
-    return "rows" if geometry.rows_out <= _FEW_ROWS or geometry.transposed else "unfolded"
+    if device.type == "cpu" and geometry.rows_in == geometry.rows_out == 2 and len(geometry.used) == 3:
+        return "pairs"
+    return "unfolded" if geometry.rows_out > _FEW_ROWS and not geometry.transposed else "rows"
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry, form: Form) -> Tensor:
-    """Rows (R, M, L_in, C_in), weight (R, taps in use, C_in, C_out), bias (R, 1, C_out) -> (R, M, L_out, C_out)."""
+def prepare(weight: Tensor, form: Form) -> Tensor:
+    """The factor that the products of a form need: (R, taps in use, C_in, C_out), of `pairs` (C − B, B, A − B)."""
+    if form != "pairs":
+        return weight
+    prepared = weight.clone()
+    prepared[:, ::2] -= weight[:, 1:2]
+    return prepared
+
+
+def convolve(x: Tensor, prepared: Tensor, bias: Tensor, geometry: Geometry, form: Form) -> Tensor:
+    """Rows (R, M, L_in, C_in), `prepare`d weight (R, taps, C_in, C_out), bias (R, 1, C_out) -> (R, M, L_out, C_out)."""
+    (replicas, m), n_out = x.shape[:2], prepared.shape[-1]
     if form == "unfolded":
-        y = torch.baddbmm(bias, _neighbourhoods(x, geometry).flatten(1, 2), weight.flatten(1, 2))
-        return y.view(*x.shape[:2], geometry.rows_out, -1)
-    y = x.new_empty(*x.shape[:2], geometry.rows_out, weight.shape[-1])
+        y = torch.baddbmm(bias, _neighbourhoods(x, geometry).flatten(1, 2), prepared.flatten(1, 2))
+        return y.view(replicas, m, geometry.rows_out, n_out)
+    y = x.new_empty(replicas, m, geometry.rows_out, n_out)
     if form == "pairs":
-        c, b, a = weight.unbind(1)
-        x0, x1 = x.unbind(2)
+        (x0, x1), (y0, y1), (c, b, a) = x.unbind(2), y.unbind(2), prepared.unbind(1)
         shared = torch.baddbmm(bias, x0 + x1, b)
-        y[:, :, 0] = torch.baddbmm(shared, x1, a - b)
-        y[:, :, 1] = torch.baddbmm(shared, x0, c - b)
+        torch.baddbmm(shared, x1, a, out=y0)
+        torch.baddbmm(shared, x0, c, out=y1)
         return y
-    for out, (first, end, slot) in enumerate(geometry.runs):
-        y[:, :, out] = torch.baddbmm(
-            bias, x[:, :, first:end].flatten(2), weight[:, slot : slot + end - first].flatten(1, 2)
-        )
+    inputs, taps = x.flatten(2), prepared.flatten(1, 2)  # (R, M, L_in · C_in), (R, taps · C_in, C_out)
+    for (rows, used), out in zip(_slices(geometry, x.shape[3]), y.unbind(2), strict=True):
+        torch.baddbmm(bias, inputs[..., rows], taps[:, used], out=out)
     return y
 
 
 def gradients(
-    x: Tensor, weight: Tensor, of_y: Tensor, geometry: Geometry, form: Form, need_x: bool
+    x: Tensor, prepared: Tensor, of_y: Tensor, geometry: Geometry, form: Form, need_x: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Gradients of input, weight and bias of `convolve` from that of its result (R, M, L_out, C_out)."""
+    of_y = of_y.contiguous()
     of_bias = of_y.sum(dim=(1, 2)).unsqueeze(1)  # (R, 1, C_out)
     if form == "unfolded":
         columns, rows = _neighbourhoods(x, geometry).flatten(1, 2), of_y.flatten(1, 2)
-        of_weight = torch.bmm(columns.transpose(1, 2), rows).view(weight.shape)
-        of_columns = torch.bmm(rows, weight.flatten(1, 2).transpose(1, 2))
-        return _scatter(of_columns.view(*of_y.shape[:3], -1), x, geometry) if need_x else None, of_weight, of_bias
+        of_weight = torch.bmm(columns.mT, rows).view(prepared.shape)
+        if not need_x:
+            return None, of_weight, of_bias
+        of_columns = torch.bmm(rows, prepared.flatten(1, 2).mT)
+        return _scatter(of_columns.view(*of_y.shape[:3], -1), x, geometry), of_weight, of_bias
     if form == "pairs":
-        return *_pair_gradients(x, weight, of_y, need_x), of_bias
-    of_weight, of_x = torch.zeros_like(weight), torch.zeros_like(x) if need_x else None
-    for out, (first, end, slot) in enumerate(geometry.runs):
-        taps, row = slice(slot, slot + end - first), of_y[:, :, out]
-        of_weight[:, taps].flatten(1, 2).baddbmm_(x[:, :, first:end].flatten(2).transpose(1, 2), row)
-        if of_x is not None:
-            of_x[:, :, first:end].flatten(2).baddbmm_(row, weight[:, taps].flatten(1, 2).transpose(1, 2))
+        return *_pair_gradients(x, prepared, of_y, need_x), of_bias
+    of_weight, of_x = prepared.new_zeros(prepared.shape), x.new_zeros(x.shape)
+    inputs, taps = x.flatten(2), prepared.flatten(1, 2)
+    of_inputs, of_taps = of_x.flatten(2), of_weight.flatten(1, 2)
+    for (rows, used), of_out in zip(_slices(geometry, x.shape[3]), of_y.unbind(2), strict=True):
+        of_taps[:, used].baddbmm_(inputs[..., rows].mT, of_out)
+        if need_x:
+            of_inputs[..., rows].baddbmm_(of_out, taps[:, used].mT)
     return of_x, of_weight, of_bias
 
 
-def _pair_gradients(x: Tensor, weight: Tensor, of_y: Tensor, need_x: bool) -> tuple[Tensor | None, Tensor]:
-    c, b, a = weight.unbind(1)
-    x0, x1 = x.unbind(2)
-    y0, y1 = of_y.unbind(2)
+def _pair_gradients(x: Tensor, prepared: Tensor, of_y: Tensor, need_x: bool) -> tuple[Tensor | None, Tensor]:
+    (x0, x1), (y0, y1), (c, b, a) = x.unbind(2), of_y.unbind(2), prepared.unbind(1)
     both = y0 + y1
-    of_weight = torch.empty_like(weight)
-    of_a = torch.bmm(x1.transpose(1, 2), y0, out=of_weight[:, 2])
-    of_c = torch.bmm(x0.transpose(1, 2), y1, out=of_weight[:, 0])
-    torch.bmm((x0 + x1).transpose(1, 2), both, out=of_weight[:, 1])
-    of_weight[:, 1].sub_(of_a).sub_(of_c)
+    of_weight = prepared.new_empty(prepared.shape)
+    of_c, of_b, of_a = of_weight.unbind(1)
+    torch.bmm(x0.mT, y1, out=of_c)
+    torch.bmm(x1.mT, y0, out=of_a)
+    torch.bmm((x0 + x1).mT, both, out=of_b).sub_(of_a).sub_(of_c)  # B is in all three factors
     if not need_x:
         return None, of_weight
-    of_x = torch.empty_like(x)
-    shared = torch.bmm(both, b.transpose(1, 2))
-    of_x[:, :, 1] = torch.baddbmm(shared, y0, (a - b).transpose(1, 2))
-    of_x[:, :, 0] = torch.baddbmm(shared, y1, (c - b).transpose(1, 2))
+    of_x = x.new_empty(x.shape)
+    of_x0, of_x1 = of_x.unbind(2)
+    shared = torch.bmm(both, b.mT)
+    torch.baddbmm(shared, y1, c.mT, out=of_x0)
+    torch.baddbmm(shared, y0, a.mT, out=of_x1)
     return of_x, of_weight
+
+
+@functools.cache
+def _slices(geometry: Geometry, channels: int) -> list[tuple[slice, slice]]:
+    """Of each output row: the rows it sees and the taps it meets them in, in merged axes (L · C) and (taps · C)."""
+    return [
+        (slice(first * channels, end * channels), slice(slot * channels, (slot + end - first) * channels))
+        for first, end, slot in geometry.runs
+    ]
 
 
 def _neighbourhoods(x: Tensor, geometry: Geometry) -> Tensor:
@@ -171,8 +192,8 @@ def _scatter(columns: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
     before, after = _padding(geometry)
     padded = x.new_zeros(*x.shape[:2], before + x.shape[2] + after, x.shape[3])
     reach = geometry.stride * (geometry.rows_out - 1) + 1
-    for t, part in enumerate(columns.unflatten(-1, (-1, x.shape[3])).unbind(3)):  # type: ignore[no-untyped-call]
-        padded[:, :, t : t + reach : geometry.stride] += part
+    for t in range(len(geometry.used)):
+        padded[:, :, t : t + reach : geometry.stride] += columns.narrow(3, t * x.shape[3], x.shape[3])
     return padded[:, :, before : before + x.shape[2]]
 
 
@@ -185,15 +206,16 @@ def _padding(geometry: Geometry) -> tuple[int, int]:
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry, form: Form) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        x, prepared = x.contiguous(), prepare(weight, form)
+        ctx.save_for_backward(x, prepared)
         ctx.how = geometry, form
-        return convolve(x, weight, bias, geometry, form)
+        return convolve(x, prepared, bias, geometry, form)
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
-        x, weight = ctx.saved_tensors
+        x, prepared = ctx.saved_tensors
         geometry, form = ctx.how
-        return *gradients(x, weight, of_y, geometry, form, ctx.needs_input_grad[0]), None, None
+        return *gradients(x, prepared, of_y, geometry, form, ctx.needs_input_grad[0]), None, None
 
 
 class StackedConvolution(nn.Module):

@@ -61,7 +61,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, rows: int, channels: tuple[int, int], generators: Sequence[np.random.Generator]) -> None:
         super().__init__()
         n_in, n_out = channels
-        self.condition_size = n_out
+        self.condition_size, self.condition_index = n_out, 0
         self.first = ConvolutionBlock(rows, channels, generators)
         self.second = ConvolutionBlock(rows, (n_out, n_out), generators)
         self.skip = StackedLinear(n_in, n_out, generators) if n_in != n_out else None
@@ -84,7 +84,7 @@ class AgentAttention(nn.Module):
     def __init__(self, channels: int, generators: Sequence[np.random.Generator]) -> None:
         super().__init__()
         self.query_size = HEADS * (channels // 16)
-        self.condition_size = 2 * self.query_size + channels
+        self.condition_size, self.condition_index = 2 * self.query_size + channels, 0
         self.projection = StackedLinear(channels, self.condition_size, generators)
         self.gate = nn.Parameter(torch.zeros(len(generators), 1, 1, 1))
 
@@ -132,11 +132,11 @@ class TemporalUNet(nn.Module):
         self.last = ConvolutionBlock(rows[0], (sizes[0], sizes[0]), generators)
         self.head = StackedLinear(sizes[0], config.features, generators)
         # The conditions of all blocks as one product: Linear(Mish(embedding)) of each, side by side.
-        self.condition_sizes = [m.condition_size for m in self._conditioned()]
+        conditioned = [module for module in self.modules() if isinstance(module, ResidualBlock | AgentAttention)]
+        self.condition_sizes = [module.condition_size for module in conditioned]
+        for index, module in enumerate(conditioned):
+            module.condition_index = index
         self.condition = StackedLinear(self.conditions.size, sum(self.condition_sizes), generators)
-
-    def _conditioned(self) -> list[ResidualBlock | AgentAttention]:
-        return [module for module in self.modules() if isinstance(module, ResidualBlock | AgentAttention)]
 
     def forward(self, x: Tensor, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None = None) -> Tensor:
         """The noise estimate ε̂.
@@ -154,18 +154,17 @@ class TemporalUNet(nn.Module):
         replicas, batch, horizon, n, features = x.shape
         embedding = mish(self.conditions(k, returns, keep, labels)).flatten(1, 2)  # (R, B · N, E)
         parts = self.condition(embedding).split(self.condition_sizes, dim=-1)  # (R, B · N, C) each
-        given = dict(zip(self._conditioned(), parts, strict=True))
 
         def blocks(pair: nn.Module, y: Tensor) -> Tensor:
             for block in pair:  # type: ignore[attr-defined]  # a ModuleList
-                y = block(y, given[block])
+                y = block(y, parts[block.condition_index])
             return y
 
         def attend(index: int, y: Tensor) -> Tensor:
             if not self.config.attention:
                 return y
             module = self.attention[index]
-            attended: Tensor = module(y, given[module], n)  # type: ignore[index]  # an AgentAttention
+            attended: Tensor = module(y, parts[module.condition_index], n)
             return attended
 
         y = x.transpose(2, 3).reshape(replicas, batch * n, horizon, features)  # (R, M, H, D)

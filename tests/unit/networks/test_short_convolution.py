@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.networks.convolution_block import ConvolutionBlock, group_norm, group_norm_gradients, mish_factor
-from methods.networks.short_convolution import Form, Geometry, StackedConvolution, convolve, gradients
+from methods.networks.short_convolution import Form, Geometry, StackedConvolution, convolve, gradients, prepare
 from tasks.common.seeding import make_generator
 
 
@@ -55,8 +55,9 @@ def test_every_form_is_torch_s_convolution_with_its_gradients(geometry: Geometry
     stacked = StackedConvolution(geometry, (3, 4), generators(2)).double()
     x = seeded(2, 5, geometry.rows_in, 3)
     given = seeded(2, 5, geometry.rows_out, 4, seed=1)
-    y = convolve(x, stacked.weight, stacked.bias, geometry, form)
-    of_x, of_weight, of_bias = gradients(x, stacked.weight, given, geometry, form, need_x=True)
+    prepared = prepare(stacked.weight.detach(), form)
+    y = convolve(x, prepared, stacked.bias.detach(), geometry, form)
+    of_x, of_weight, of_bias = gradients(x, prepared, given, geometry, form, need_x=True)
     assert of_x is not None
     for r in range(2):
         module, signal = reference(stacked, r), x[r].transpose(1, 2).clone().requires_grad_()
