@@ -75,6 +75,7 @@ class Augmenter(Configurable[ConfigT], ABC):
         random: whether another seed gives other episodes.
         generation_fields: config fields that `fit` never reads. Variants that differ in these alone share one
             fitted model.
+        credit_functions: names of all the credit functions that `credit` knows, where there are several.
     """
 
     privileged: ClassVar[bool] = False
@@ -83,6 +84,7 @@ class Augmenter(Configurable[ConfigT], ABC):
     adds_data: ClassVar[bool] = True
     random: ClassVar[bool] = True
     generation_fields: ClassVar[frozenset[str]] = frozenset()
+    credit_functions: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def unsupported(cls, spec: TaskSpec) -> str | None:
@@ -128,8 +130,13 @@ class Augmenter(Configurable[ConfigT], ABC):
         """
         return {}
 
-    def credit(self, data: OfflineDataset, windows: SegmentBatch) -> NDArray[np.float32] | None:
-        """How much each agent contributes in each window, (B, N), larger is more; None: the method knows no credit."""
+    def credit(
+        self, data: OfflineDataset, windows: SegmentBatch, function: str | None = None
+    ) -> NDArray[np.float32] | None:
+        """How much each agent contributes in each window, (B, N), larger is more; None: the method knows no credit.
+
+        `function` is one of `credit_functions`; None: the one that the config chooses.
+        """
         return None
 
     def reconstruction_errors(self, windows: SegmentBatch) -> NDArray[np.float32] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from benchmark.quality.family import Family, Measured
 from benchmark.quality.report import Measurement
@@ -17,41 +16,39 @@ WINDOWS = 512
 
 
 def measure(subject: Subject) -> Measured:
-    """`kendall_tau` of the method's credit on windows of the original data (MADiTS, App. H.5).
+    """`kendall_tau` of the method's credit on windows of the original data (MADiTS, App. H.5), averaged over windows.
 
-    MADiTS ranks agents at every step, correlates with the true ranking and averages over the steps of a segment. A
-    method's credit here is one number an agent and window, so the true ranks are averaged over the steps first, and
-    tau is taken once a window. Windows in which either side cannot tell any two agents apart have no tau.
+    MADiTS correlates the ranks at every step of a segment and averages. A method's credit here is one number an agent
+    and window, so the true contributions are added up over the window, and tau is taken once. Windows in which
+    either side cannot tell any two agents apart have no tau. Further credit functions of the method are in the details.
     """
-    if subject.augmenter is None:
+    augmenter = subject.augmenter
+    if augmenter is None:
         raise UndefinedError("the fitted augmenter is not at hand")
     picked = sample_windows(subject, "original", WINDOWS, "credit")
-    credit = subject.augmenter.credit(subject.original, picked)
+    credit = augmenter.credit(subject.original, picked)
     if credit is None:
         raise UndefinedError("the method assigns no credit to agents")
-    tau = kendall_tau(np.asarray(credit, dtype=np.float64), true_ranks(subject, picked))
-    known = tau[np.isfinite(tau)]
-    if not known.size:
-        raise UndefinedError("no window ranks any two agents")
-    return Measured(
-        {
-            "kendall_tau": Measurement(
-                value=float(known.mean()),
-                details={
-                    "positive_share": float((known > 0).mean()),
-                    "windows": int(known.size),
-                    "horizon": picked.observations.shape[1],
-                },
-            )
-        }
-    )
+    true = true_contributions(subject, picked)
+    value, positive, windows = _summary(credit, true)
+    details: dict[str, float | int | str | None] = {
+        "positive_share": positive,
+        "windows": windows,
+        "horizon": picked.observations.shape[1],
+    }
+    for function in augmenter.credit_functions:
+        other = augmenter.credit(subject.original, picked, function)
+        if other is not None:
+            details[f"tau_{function}"], details[f"positive_share_{function}"], _ = _summary(other, true)
+    reason = None if windows else "no window ranks any two agents"
+    return Measured({"kendall_tau": Measurement(value=value, reason=reason, details=details)})
 
 
 FAMILY = Family(("kendall_tau",), measure)
 
 
-def true_ranks(subject: Subject, windows: SegmentBatch) -> NDArray[np.float64]:
-    """Mean rank (B, N) of every agent's true contribution over the steps of each window; N is the most.
+def true_contributions(subject: Subject, windows: SegmentBatch) -> NDArray[np.float64]:
+    """(B, N) what each agent truly adds to the team's reward over the steps of each window.
 
     Raises:
         UsageError: where the task does not say what an agent contributes.
@@ -61,7 +58,7 @@ def true_ranks(subject: Subject, windows: SegmentBatch) -> NDArray[np.float64]:
     flat = subject.task.contributions(
         observations.reshape(b * h, *observations.shape[2:]), actions.reshape(b * h, *actions.shape[2:])
     )
-    return np.asarray(rankdata(flat, axis=1).reshape(b, h, -1).mean(axis=1))
+    return np.asarray(flat.reshape(b, h, -1).sum(axis=1))
 
 
 def kendall_tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -72,5 +69,13 @@ def kendall_tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDAr
     i, j = np.triu_indices(first.shape[1], k=1)
     a, b = np.sign(first[:, i] - first[:, j]), np.sign(second[:, i] - second[:, j])  # (B, pairs)
     untied = np.sqrt(np.abs(a).sum(axis=1) * np.abs(b).sum(axis=1))
-    with np.errstate(invalid="ignore"):
-        return np.asarray((a * b).sum(axis=1) / np.where(untied > 0, untied, np.nan))
+    return np.asarray((a * b).sum(axis=1) / np.where(untied > 0, untied, np.nan))
+
+
+def _summary(credit: NDArray[np.float32], true: NDArray[np.float64]) -> tuple[float | None, float | None, int]:
+    """Mean tau, the share of windows where it is positive, and the number of windows that have one."""
+    tau = kendall_tau(np.asarray(credit, dtype=np.float64), true)
+    known = tau[np.isfinite(tau)]
+    if not known.size:
+        return None, None, 0
+    return float(known.mean()), float((known > 0).mean()), int(known.size)

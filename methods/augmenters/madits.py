@@ -74,6 +74,7 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
     Config = MADiTSConfig
     version = 1
     name: ClassVar[str] = "madits"
+    credit_functions: ClassVar[tuple[str, ...]] = CREDITS
     tiny_params: ClassVar[Mapping[str, Any]] = {**STITCH_TINY, "delta": float("inf"), "credit_steps": 2}
     generation_fields: ClassVar[frozenset[str]] = STITCH_GENERATION_FIELDS | {
         "dynamics_constraint",
@@ -129,9 +130,9 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
             rank_threshold=config.delta_rank,
         )
 
-    def credit(self, data: OfflineDataset, windows: SegmentBatch) -> NDArray[np.float32]:
-        """How much each agent contributes in each window, (B, N), by the credit function of the config."""
-        return self.contributions(data, windows, self.config.credit)[:, 0]
+    def credit(self, data: OfflineDataset, windows: SegmentBatch, function: str | None = None) -> NDArray[np.float32]:
+        """How much each agent contributes in each window, (B, N), by the config's credit function or another one."""
+        return self.contributions(data, windows, function or self.config.credit)[:, 0]
 
     def contributions(self, data: OfflineDataset, windows: SegmentBatch, credit: str) -> NDArray[np.float32]:
         """C_i(k) of real windows, (B, H, N): what agent i contributes from step k on (MADiTS, Sec. 4.2).

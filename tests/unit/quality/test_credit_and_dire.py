@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from benchmark.quality import credit, dire
-from benchmark.quality.credit import kendall_tau, true_ranks
+from benchmark.quality.credit import kendall_tau, true_contributions
 from benchmark.quality.subject import Subject, UndefinedError
 from methods.augmenters.duplicate import Duplicate
 from tasks.datasets.views import segments
@@ -16,8 +16,11 @@ class Telling(Duplicate):
         super().__init__()
         self.sign, self.task, self.errors = sign, task, errors
 
-    def credit(self, data, windows):
-        return self.sign * true_ranks(Subject(data, data, self.task, None, 0), windows).astype(np.float32)
+    credit_functions = ("right", "wrong", "silent")
+
+    def credit(self, data, windows, function=None):
+        sign = {None: self.sign, "right": 1.0, "wrong": -1.0, "silent": 0.0}[function]
+        return sign * true_contributions(Subject(data, data, self.task, None, 0), windows).astype(np.float32)
 
     def reconstruction_errors(self, windows):
         return None if self.errors is None else self.errors(windows)
@@ -37,12 +40,14 @@ def test_kendall_tau_agrees_with_scipy():
     assert kendall_tau(first, second) == pytest.approx(expected, nan_ok=True)
 
 
-def test_the_agent_at_the_landmark_ranks_highest(spread, look, episodes):
-    """Agent 2 covers a landmark alone, agent 0 touches agent 1 far from everything."""
+def test_true_contributions_add_up_over_a_window(spread, look, episodes):
+    """Agent 2 covers a landmark; agents 0 and 1, apart from each other after the step, are nearest to nothing."""
     row = look([(-1.0, -1.0), (-1.0, -0.8), (1.0, 1.0)], [(1.0, 1.0), (1.2, 1.0), (1.0, 1.2)])
-    data = episodes(np.stack([row] * 4)[None])
-    ranks = true_ranks(Subject(data, data, spread, None, 0), segments(data, 4).gather(np.array([0])))
-    assert ranks.tolist() == [[1.5, 1.5, 3.0]]  # the two that touch lose the same
+    data = episodes(np.stack([row] * 4)[None])  # 3 steps
+    found = true_contributions(Subject(data, data, spread, None, 0), segments(data, 4).gather(np.array([0])))
+    after = np.array([-1.0, -0.7])  # agent 1: overlap 0.1, force 100 · 0.1, v = 1, moved by 0.1
+    without = sum(1 / np.hypot(*(after - landmark)) for landmark in [(1.0, 1.0), (1.2, 1.0), (1.0, 1.2)])
+    assert found == pytest.approx(np.array([[0.0, 0.0, 3 * 3 * (10 + 5 + 5 - without)]]), rel=1e-4)
 
 
 @pytest.mark.parametrize(("sign", "tau"), [(1.0, 1.0), (-1.0, -1.0)])
@@ -51,6 +56,8 @@ def test_credit_that_is_right_and_credit_upside_down(spread, recorded, sign, tau
     assert measured.value == pytest.approx(tau)
     assert measured.details["positive_share"] == (1.0 if sign > 0 else 0.0)
     assert measured.details["horizon"] == 8
+    assert (measured.details["tau_right"], measured.details["tau_wrong"]) == pytest.approx((1.0, -1.0))
+    assert measured.details["tau_silent"] is None  # ties alone
 
 
 def test_methods_without_credit_or_model_say_so(spread, recorded):
