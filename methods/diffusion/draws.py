@@ -44,10 +44,10 @@ class Draws:
         self._device = windows.device
         self.chunk = max(1, min(_CHUNK_UPDATES, _CHUNK_VALUES // int(np.prod(self._shape))))
 
-    def draw(self, updates: int) -> Chunk:
-        """The numbers of the next updates."""
-        lead = (updates, self._settings.batch_size)
-        noise = np.empty((len(self.generators), updates, *self._shape), np.float32)
+    def draw(self) -> Chunk:
+        """The numbers of the next updates, always as many: a longer training begins as a shorter one."""
+        lead = (self.chunk, self._settings.batch_size)
+        noise = np.empty((len(self.generators), self.chunk, *self._shape), np.float32)
         uniforms = np.empty((len(self.generators), *lead, self._uniforms), np.float32)
         columns = []
         for r, (generator, entries) in enumerate(zip(self.generators, self._entries, strict=True)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,8 +150,7 @@ class HeadTraining:
             self._load(saved)
         updates, began = settings.head_updates, time.monotonic() - self._seconds
         while adam is not None and self._done < updates:
-            chunk = min(_CHUNK_UPDATES, updates - self._done)
-            for batch in self._batches(chunk):
+            for _, batch in zip(range(updates - self._done), self._batches(), strict=False):
                 rate = settings.head_learning_rate * 0.5 * (1 + math.cos(math.pi * self._done / updates))
                 losses = torch.stack(list(head_losses(self._heads, batch, self._weight).values()))  # (heads, R)
                 adam.step(losses.sum(dim=0), rate)
@@ -173,21 +172,18 @@ class HeadTraining:
             self._seconds,
         )
 
-    def _batches(self, count: int) -> list[Transitions]:
-        """The transitions of the next updates, replica r's drawn from its generator alone."""
-        lead = (count, self._settings.head_batch_size)
+    def _batches(self) -> Iterator[Transitions]:
+        """The transitions of the next updates, replica r's drawn from its generator alone, always as many numbers."""
+        lead = (_CHUNK_UPDATES, self._settings.head_batch_size)
         columns = []
         for generator, entries in zip(self._generators, self._entries, strict=True):
             drawn = generator.integers(len(entries.windows), size=lead)
-            fractions = generator.random(lead, dtype=np.float32)
-            columns.append((entries.windows[drawn], fractions, entries.rotations[drawn]))
-        windows, fractions, turns = (
-            torch.from_numpy(np.stack(column, axis=1)).to(self._run.device) for column in zip(*columns, strict=True)
-        )  # (count, R, B) each
-        return [
-            self._windows.transitions(windows[i], fractions[i], turns[i] if self._rotated else None)
-            for i in range(count)
-        ]
+            where = generator.random(lead, dtype=np.float32)
+            columns.append((entries.windows[drawn], where, entries.rotations[drawn]))
+        stacked = [np.stack(column, axis=1) for column in zip(*columns, strict=True)]  # (C, R, B) each
+        windows, fractions, turns = (torch.from_numpy(array).to(self._run.device) for array in stacked)
+        for i in range(_CHUNK_UPDATES):
+            yield self._windows.transitions(windows[i], fractions[i], turns[i] if self._rotated else None)
 
     @torch.no_grad()
     def _judge(self) -> dict[str, NDArray[np.float64]]:

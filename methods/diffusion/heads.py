@@ -221,7 +221,7 @@ class HeadQueries:
         """Calls a head of (1, M, N, F) inputs with inputs (..., N, F)."""
         lead = tensors[0].shape[:-2]
         out = head(*(t.reshape(1, prod(lead), *t.shape[-2:]) for t in tensors))[0]  # (M, ...)
-        return out.view(*lead, *out.shape[1:])
+        return out.view((*lead, *out.shape[1:]))
 
     def _scaled(self, name: str, standardised: Tensor) -> Tensor:
         scale = self.heads.scales[name]  # (2, ...)

@@ -157,9 +157,8 @@ class SegmentModel(HeadQueries):
         """
         if self.diverged:
             raise MethodError(f"{self.spec.id}: the diffusion model diverged: a weight is not finite. Lower its rate.")
-        require(
-            self.settings.labels == (composition is not None), "sample", "composition", "one iff labels were learned"
-        )
+        fits = self.settings.labels == (composition is not None)
+        require(fits, "sample", f"composition={composition}", "one iff the model was fitted with labels")
         require(0 < null_dropout <= 1, "sample", f"null_dropout={null_dropout}", "a probability above 0")
         if self.device == "cpu":
             use_fast_matmul()

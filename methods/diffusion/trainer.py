@@ -23,7 +23,7 @@ from methods.diffusion.settings import SegmentSettings
 
 STAGE = "denoiser"
 _CURVE = 50  # points of the loss curve
-_JUDGED_WINDOWS = 256  # held-out windows of the judging loss, drawn with replacement
+_JUDGED_WINDOWS = 256  # held-out windows of the judging loss, at most
 _JUDGED_STEPS = 10  # values of k at which each of them is judged
 
 
@@ -97,8 +97,8 @@ class DenoiserTraining:
             self._load(saved)
         updates, began = self._settings.updates, time.monotonic() - self._seconds
         while self._done < updates:
-            chunk = self._draws.draw(min(self._draws.chunk, updates - self._done))
-            for i in range(chunk.k.shape[1]):
+            chunk = self._draws.draw()
+            for i in range(min(self._draws.chunk, updates - self._done)):
                 self._update(chunk, i)
             self._seconds = time.monotonic() - began
             if self._done < updates and self._journal.due():
@@ -223,14 +223,14 @@ def held_out_loss(
     """
     device = windows.device
     schedule = CosineSchedule(settings.diffusion_steps).to(device)
-    chosen = torch.from_numpy(generator.choice(held_out, size=_JUDGED_WINDOWS)).to(device)[None]
+    chosen = torch.from_numpy(generator.permutation(held_out)[:_JUDGED_WINDOWS]).to(device)[None]
     clean, returns = windows.observations(chosen), windows.conditions(chosen)
     keep = torch.ones(returns.shape, dtype=torch.bool, device=device)
     seen = None if labels is None else label_inputs(labels[chosen], keep)
     total = 0.0
     for j in range(_JUDGED_STEPS):
         step = (2 * j + 1) * settings.diffusion_steps // (2 * _JUDGED_STEPS)
-        k = torch.full((1, _JUDGED_WINDOWS), step, device=device)
+        k = torch.full(chosen.shape, step, device=device)
         noise = torch.from_numpy(generator.standard_normal(clean.shape, dtype=np.float32)).to(device)
         total += float(denoising_losses(denoiser, schedule, clean, k, noise, returns, keep, seen).mean())
     return total / _JUDGED_STEPS
