@@ -75,6 +75,7 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
     version = 1
     name: ClassVar[str] = "madits"
     credit_functions: ClassVar[tuple[str, ...]] = CREDITS
+    credit_functions: ClassVar[tuple[str, ...]] = CREDITS
     tiny_params: ClassVar[Mapping[str, Any]] = {**STITCH_TINY, "delta": float("inf"), "credit_steps": 2}
     generation_fields: ClassVar[frozenset[str]] = STITCH_GENERATION_FIELDS | {
         "dynamics_constraint",
@@ -131,11 +132,11 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
         )
 
     def credit(self, data: OfflineDataset, windows: SegmentBatch, function: str | None = None) -> NDArray[np.float32]:
-        """How much each agent contributes in each window, (B, N), by the config's credit function or another one."""
+        """C_i(0) of each window, (B, N): what each agent contributes from its first step to its last."""
         return self.contributions(data, windows, function or self.config.credit)[:, 0]
 
     def contributions(self, data: OfflineDataset, windows: SegmentBatch, credit: str) -> NDArray[np.float32]:
-        """C_i(k) of real windows, (B, H, N): what agent i contributes from step k on (MADiTS, Sec. 4.2).
+        """C_i(k) of real windows, (B, H, N): what agent i contributes from step k to the last one (MADiTS, Sec. 4.2).
 
         Args:
             data: the original episodes.

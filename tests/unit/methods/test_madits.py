@@ -265,10 +265,11 @@ def replace_steps(augmenter: MADiTS, steps: int) -> MADiTS:
 
 def test_credit_follows_the_config_and_knows_all_three_functions() -> None:
     windows = windows_of(DATA)
-    found = {credit: variant(credit=credit).credit(DATA, windows) for credit in ("rtg", "reward", "reward_sum")}
+    found = {credit: variant(credit=credit).credit(DATA, windows) for credit in MADiTS.credit_functions}
     for credit, values in found.items():
         assert values.shape == (5, 3)
         np.testing.assert_array_equal(values, variant().contributions(DATA, windows, credit)[:, 0])
+        np.testing.assert_array_equal(values, variant().credit(DATA, windows, credit))
     assert not np.allclose(found["rtg"], found["reward"])
     assert not np.allclose(found["reward"], found["reward_sum"])
     with pytest.raises(UsageError, match="credit=shapley"):
