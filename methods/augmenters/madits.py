@@ -75,7 +75,6 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
     version = 1
     name: ClassVar[str] = "madits"
     credit_functions: ClassVar[tuple[str, ...]] = CREDITS
-    credit_functions: ClassVar[tuple[str, ...]] = CREDITS
     tiny_params: ClassVar[Mapping[str, Any]] = {**STITCH_TINY, "delta": float("inf"), "credit_steps": 2}
     generation_fields: ClassVar[frozenset[str]] = STITCH_GENERATION_FIELDS | {
         "dynamics_constraint",
