@@ -29,7 +29,6 @@ class LabellerSettings:
     learning_rate: float = 1e-3  # inferred; Adam
     batch_size: int = 256  # inferred
     epochs: int = 50  # inferred; at most
-    max_updates: int | None = None  # a protocol's cap
     validation_share: float = 0.1  # inferred; of the labelled windows, to stop early; 0: train on all, to the end
     patience: int = 5  # inferred; epochs without a smaller validation loss
 
@@ -75,7 +74,7 @@ class Labeller:
         self._network, self._encoder, self._device, self.diagnosis = network, encoder, device, diagnosis
 
     def predict(self, windows: LabelWindows) -> NDArray[np.float32]:
-        """Z of M windows, (M, N): the probability of each agent to be the best one; rows sum to 1."""
+        """Label vectors z of M windows, (M, N): the probability of each agent to be the best one; rows sum to 1."""
         with torch.no_grad():
             logits = self._network(*_inputs(self._encoder, windows, self._device))
         return np.asarray(logits.softmax(dim=-1).cpu().numpy(), dtype=np.float32)
@@ -89,6 +88,8 @@ def fit_labeller(
     generator: np.random.Generator,
     device: str,
     report: Report,
+    *,
+    max_updates: int | None = None,
 ) -> Labeller:
     """Learns the oracle's answers (cross-entropy; CODI, Eq. 5), and keeps the weights of the best validation loss.
 
@@ -100,6 +101,7 @@ def fit_labeller(
         generator: everything random.
         device: of the training.
         report: called with (done, total, message) once an epoch.
+        max_updates: ends the training sooner; None: it ends by epochs alone.
     """
     encoder = StepEncoder.fit(spec, windows)
     network = LabellerNetwork(spec, settings, generator).to(device)
@@ -126,7 +128,7 @@ def fit_labeller(
             loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
             optimiser.step()
             updates += 1
-            if settings.max_updates is not None and updates >= settings.max_updates:
+            if max_updates is not None and updates >= max_updates:
                 break
         if held:
             with torch.no_grad():
@@ -135,7 +137,7 @@ def fit_labeller(
             best.note(epoch, float(held_loss), right, network)
             if epoch - best.epoch >= settings.patience:
                 break
-        if settings.max_updates is not None and updates >= settings.max_updates:
+        if max_updates is not None and updates >= max_updates:
             break
     if best.weights is not None:
         network.load_state_dict(best.weights)

@@ -33,6 +33,7 @@ class LabellingSettings:
         share, max_labels: of the windows, and at most, are shown to the oracle.
         max_tokens: of the oracle `llm`.
         hard: z is one-hot at the labeller's first choice in place of its probabilities.
+        max_updates: of every network that is trained here; None: as many as it asks for.
         labeller: the network.
     """
 
@@ -42,6 +43,7 @@ class LabellingSettings:
     max_labels: int = 5_000
     max_tokens: int = 20_000_000
     hard: bool = False
+    max_updates: int | None = None
     labeller: LabellerSettings = field(default_factory=LabellerSettings)
 
 
@@ -58,14 +60,14 @@ def make_oracle(settings: LabellingSettings, index: WindowIndex, run: Run, repli
         return PrivilegedOracle()
     if kind_of(spec) != "general":
         return HeuristicOracle(spec)
-    generator, updates = run.generator("labelling/credit", replica), run.budget.diffusion.head_updates
-    return HeuristicOracle(spec, CreditRule.fit(index, generator, run.device, run.report, updates))
+    generator = run.generator("labelling/credit", replica)
+    return HeuristicOracle(spec, CreditRule.fit(index, generator, run.device, run.report, settings.max_updates))
 
 
 def quality_labels(
     settings: LabellingSettings, index: WindowIndex, run: Run, replica: int = 0
 ) -> tuple[NDArray[np.float32], Mapping[str, Any]]:
-    """Z of all W windows, (W, N), rows summing to 1, and what the labelling tells.
+    """Label vectors z of all W windows, (W, N), rows summing to 1, and what the labelling tells.
 
     Where nothing was learned, because one agent is alone or the oracle sees no difference anywhere, all entries are
     1 / N.
@@ -88,7 +90,14 @@ def quality_labels(
         return np.full((len(index), spec.n_agents), 1 / spec.n_agents, dtype=np.float32), told
     generator = run.generator("labelling/labeller", replica)
     labeller = fit_labeller(
-        settings.labeller, spec, shown.take(decided), answers[decided], generator, run.device, run.report
+        settings.labeller,
+        spec,
+        shown.take(decided),
+        answers[decided],
+        generator,
+        run.device,
+        run.report,
+        max_updates=settings.max_updates,
     )
     z = _all_labels(labeller, index, run)
     told["labeller"] = labeller.diagnosis
@@ -98,7 +107,7 @@ def quality_labels(
 
 
 def privileged_labels(index: WindowIndex, run: Run) -> tuple[NDArray[np.float32], Mapping[str, Any]]:
-    """Z of all W windows from the hidden column: one-hot at the expert, 1 / N where no agent stands out.
+    """Label vectors z of all W windows from the hidden column: one-hot at the expert, 1 / N where no agent stands out.
 
     Raises:
         UsageError: if the data lack the column.

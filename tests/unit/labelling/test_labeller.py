@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmark.checks import sample_dataset
-from methods.base import Budget, DiffusionBudget, Run, UsageError
+from methods.base import Run
 from methods.data.windows import WindowIndex
 from methods.labelling import stage
 from methods.labelling.credit_rule import CreditRule
@@ -15,6 +15,7 @@ from methods.labelling.labeller import LabellerNetwork, LabellerSettings, fit_la
 from methods.labelling.oracle import UNDECIDED, Oracle, Progress
 from methods.labelling.stage import LabellingSettings, one_hot, privileged_labels, quality_labels
 from methods.labelling.windows import LabelWindows, label_windows
+from tasks.common.errors import UsageError
 from tasks.registry import make_task
 from tests.chat_server import chat_server, said
 
@@ -79,10 +80,10 @@ def test_noise_stops_early_and_keeps_the_best_weights() -> None:
 def test_a_protocol_caps_the_updates() -> None:
     index = WindowIndex(sample_dataset("continuous"), 8)
     windows = label_windows(index, np.arange(len(index)))
-    settings = LabellerSettings(hidden=8, max_updates=3, batch_size=16)
-    labels = np.zeros(len(index), dtype=np.int64)
-    rng = np.random.default_rng(0)
-    assert fit_labeller(settings, index.data.spec, windows, labels, rng, "cpu", ignore).diagnosis["updates"] == 3
+    settings, rng = LabellerSettings(hidden=8, batch_size=16), np.random.default_rng(0)
+    labels, spec = np.zeros(len(index), dtype=np.int64), index.data.spec
+    labeller = fit_labeller(settings, spec, windows, labels, rng, "cpu", ignore, max_updates=3)
+    assert labeller.diagnosis["updates"] == 3
 
 
 def test_padding_does_not_reach_the_logits() -> None:
@@ -132,19 +133,17 @@ def test_every_window_gets_a_label_however_few_are_decided(monkeypatch: pytest.M
 
 def test_labels_follow_the_seed_of_the_replica() -> None:
     index = WindowIndex(sample_dataset("continuous"), 8)
-    settings = LabellingSettings(oracle="heuristic", labeller=TINY)
-    budget = Budget(diffusion=DiffusionBudget(head_updates=3))
-    both = Run(seeds=(3, 4), budget=budget)
-    first, second = (quality_labels(settings, index, both, replica)[0] for replica in range(2))
-    alone, _ = quality_labels(settings, index, Run(seeds=(4,), budget=budget))
+    settings = LabellingSettings(oracle="heuristic", max_updates=3, labeller=TINY)
+    first, second = (quality_labels(settings, index, Run(seeds=(3, 4)), replica)[0] for replica in range(2))
+    alone, _ = quality_labels(settings, index, Run(seeds=(4,)))
     assert (second == alone).all()
     assert not np.allclose(first, second)
 
 
 def test_hard_labels_name_one_agent() -> None:
     index = WindowIndex(sample_dataset("continuous"), 8)
-    run = Run(seeds=(1,), budget=Budget(diffusion=DiffusionBudget(head_updates=3)))
-    z, _ = quality_labels(LabellingSettings(oracle="heuristic", hard=True, labeller=TINY), index, run)
+    settings = LabellingSettings(oracle="heuristic", hard=True, max_updates=3, labeller=TINY)
+    z, _ = quality_labels(settings, index, Run(seeds=(1,)))
     assert set(np.unique(z)) == {0.0, 1.0}
     assert (z.sum(axis=1) == 1).all()
 
@@ -216,7 +215,7 @@ def test_the_heuristic_works_on_the_particle_tasks(task: str) -> None:
     made = make_task(task)
     request = regimes.resolve(made, "random")
     data = regimes.collect(made, request, 4, 0, ignore).without_privileged()
-    run = Run(seeds=(0,), budget=Budget(diffusion=DiffusionBudget(head_updates=5)))
-    z, told = quality_labels(LabellingSettings(oracle="heuristic", share=0.5), WindowIndex(data, 8), run)
+    settings = LabellingSettings(oracle="heuristic", share=0.5, max_updates=5)
+    z, told = quality_labels(settings, WindowIndex(data, 8), Run(seeds=(0,)))
     assert told["decided"] > 40
     assert np.isfinite(z).all()
