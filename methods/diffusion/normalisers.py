@@ -68,14 +68,16 @@ class LimitsNormaliser(Normaliser):
     A constant dimension becomes 0.
 
     Attributes:
-        low, high: (D,) range of the data. centre, scale: (D,), encoded = (x − centre) / scale.
+        low, high: (D,) range of the data.
+        scale: (D,) half the range, 1 for a constant dimension.
+        offset: (D,) encoded = (x − low) / scale − offset: 1, and 0 for a constant dimension.
     """
 
     name = "limits"
     low: Tensor
     high: Tensor
-    centre: Tensor
     scale: Tensor
+    offset: Tensor
 
     @classmethod
     def fit(cls, rows: NDArray[Any]) -> Self:
@@ -86,18 +88,19 @@ class LimitsNormaliser(Normaliser):
         """
         values = _checked(rows).astype(np.float64)
         low, high = values.min(axis=0), values.max(axis=0)  # (D,)
-        centre, half = (low + high) / 2, (high - low) / 2
+        half = (high - low) / 2
         # Each dimension on its own: a constant one must not touch the others.
-        scale = np.where(half > _NARROWEST * np.maximum(np.abs(centre), 1), half, 1.0)
-        return cls(*(torch.from_numpy(array.astype(np.float32)) for array in (low, high, centre, scale)))
+        wide = half > _NARROWEST * np.maximum(np.abs(high), 1)
+        scale, offset = np.where(wide, half, 1.0), np.where(wide, 1.0, 0.0)
+        return cls(*(torch.from_numpy(array.astype(np.float32)) for array in (low, high, scale, offset)))
 
     def encode(self, x: Tensor) -> Tensor:
-        """(x − centre) / scale."""
-        return (x - self.centre) / self.scale
+        """(x − low) / scale − offset; from `low`, not the centre, which float32 would round."""
+        return (x - self.low).div_(self.scale).sub_(self.offset)
 
     def decode(self, y: Tensor) -> Tensor:
         """Back, and clipped to the range of the data."""
-        return torch.addcmul(self.centre, y, self.scale).clamp(self.low, self.high)
+        return torch.addcmul(self.low, y + self.offset, self.scale).clamp(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -180,9 +183,7 @@ class CdfNormaliser(Normaliser):
         if len(values) > _KNOTS:
             chosen = np.union1d(_evenly(probability, _KNOTS // 2), _evenly(values, _KNOTS // 2))
             values, probability = values[chosen], probability[chosen]
-        # Levels that are one number in float32 would have no inverse.
-        levels, first = np.unique((2 * probability - 1).astype(np.float32), return_index=True)
-        return np.append(values[first[:-1]], values[-1]), levels
+        return invertible_knots(values, probability)
 
     @classmethod
     def _shift(cls, values: NDArray[np.float32], constant: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -267,6 +268,14 @@ def _class_of(name: str) -> type[Any]:
     if name not in _NORMALISERS:
         raise UnknownNameError("normaliser", name, _NORMALISERS)
     return _NORMALISERS[name]
+
+
+def invertible_knots(
+    values: NDArray[np.float32], probability: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Values and levels 2p − 1, both (P,), less those whose levels are one number in float32; both ends stay."""
+    levels, first = np.unique((2 * probability - 1).astype(np.float32), return_index=True)
+    return np.append(values[first[:-1]], values[-1]), levels
 
 
 def _evenly(ascending: NDArray[Any], count: int) -> NDArray[np.int64]:

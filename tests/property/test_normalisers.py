@@ -31,6 +31,7 @@ def spans(data: Rows) -> Rows:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=50)
 @given(data=rows())
 def test_training_rows_come_back(name: str, data: Rows) -> None:
     normaliser, x = make_normaliser(name, data), torch.from_numpy(data)
@@ -38,6 +39,7 @@ def test_training_rows_come_back(name: str, data: Rows) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=50)
 @given(data=rows())
 def test_order_is_kept(name: str, data: Rows) -> None:
     ordered = torch.from_numpy(np.sort(data, axis=0))
@@ -46,6 +48,7 @@ def test_order_is_kept(name: str, data: Rows) -> None:
 
 
 @pytest.mark.parametrize("name", ["cdf", "cdf_mixed", "limits"])
+@settings(deadline=None, max_examples=50)
 @given(data=rows(), others=st.floats(-2000, 2000, width=32))
 def test_ranges_are_kept_both_ways(name: str, data: Rows, others: float) -> None:
     normaliser = make_normaliser(name, data)
@@ -58,7 +61,7 @@ def test_ranges_are_kept_both_ways(name: str, data: Rows, others: float) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=50)
 @given(data=rows())
 def test_the_state_is_the_normaliser(name: str, data: Rows) -> None:
     normaliser, x = make_normaliser(name, data), torch.from_numpy(data)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from methods.diffusion.guidance import composed, guided, text_guidance
+from tasks.common.seeding import make_generator
 
 EPS_U = torch.tensor([1.0, -2.0])
 EPS_C = torch.tensor([2.0, 0.5])
@@ -35,7 +36,8 @@ def test_composition_adds_what_every_condition_changes() -> None:
 
 
 def test_composition_of_one_condition_is_guidance() -> None:
-    assert torch.equal(composed(EPS_U, EPS_C[None], [1.2]), guided(EPS_U, EPS_C, 1.2))
+    eps_u, eps_c = torch.from_numpy(make_generator("guidance").normal(size=(2, 1000)).astype("float32"))
+    assert torch.equal(composed(eps_u, eps_c[None], [1.2]), guided(eps_u, eps_c, 1.2))
 
 
 def test_composition_of_one_condition_several_times_is_guidance() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from methods.diffusion.known import ClampConditioning, Conditioning, Known, RepaintConditioning
-from methods.diffusion.samplers import make_sampler
+from methods.diffusion.samplers import DPMSolver, Memory, make_sampler
 from methods.diffusion.sampling import NoiseSource, numpy_noise, sample
 from methods.diffusion.schedule import CosineSchedule
 from tasks.common.errors import UsageError
@@ -170,6 +171,21 @@ def test_a_jump_restores_the_noise_of_its_level() -> None:
     sample(zero, sampler, (500, 4, 3, 5), noise(), init_noise_scale=1.0, known=known, conditioning=conditioning)
     for k, deviation in deviations:
         assert deviation == pytest.approx(math.sqrt(1 - SCHEDULE.exact_alpha_bars[k]), rel=0.05)
+
+
+def test_a_jump_forgets_what_the_sampler_remembered() -> None:
+    remembered: list[bool] = []
+
+    class Watched(DPMSolver):
+        def step(self, index: int, x: Tensor, eps_hat: Tensor, noise: Tensor | None, memory: Memory) -> Any:
+            remembered.append(memory is not None)
+            return super().step(index, x, eps_hat, noise, memory)
+
+    known = Known.first_row(values()[:, 0], horizon=4)
+    conditioning = RepaintConditioning(jump_length=2, resamples=2)
+    sample(denoise, Watched(SCHEDULE, 5), SHAPE, noise(), known=known, conditioning=conditioning)
+    # States 0 1 2 | 0 1 2 3 4 | 2 3 4 5: a prediction made at less noise must not enter a step from more.
+    assert remembered == [False, True, False, True, True, True, False, True, True]
 
 
 def test_the_first_row_of_windows() -> None:
