@@ -91,9 +91,12 @@ class _AugmenterSuite:
         require_equal(data, before, f"{self.name} changed the dataset it was given. Copy before writing")
 
     def amount(self) -> None:
-        limit = self._data().spec.episode_limit
+        augmenter, data = self.make(), self._data()
+        limit = data.spec.episode_limit
+        augmenter.fit(data, self._run(3, 30))
         for amount in (7, 40, 150):
-            steps = self._generate(amount=amount).n_steps
+            returned = augmenter.generate(data, self._run(3, amount))
+            steps = check_generated(returned, data, data.spec, self.name).n_steps
             if type(self.make()).adds_data and not amount <= steps < amount + limit:
                 raise MethodError(
                     f"{self.name} returned {steps} transitions for `run.budget.amount` = {amount}; expected {amount}, "
@@ -113,7 +116,7 @@ class _AugmenterSuite:
 
     def refit(self) -> None:
         augmenter, data = self.make(), self._data()
-        augmenter.fit(sample_dataset(self.shape, seed=9).without_privileged(), self._run(5, 30))
+        augmenter.fit(self._data(seed=9), self._run(5, 30))
         again = self._generate(data, augmenter=augmenter)
         require_equal(again, self._generate(data), f"{self.name}: an earlier fit changes what a later one gives")
 
@@ -183,8 +186,8 @@ class _AugmenterSuite:
             ):
                 raise MethodError(f"{self.name}: {message} (first in {key!r}).")
 
-    def _data(self) -> OfflineDataset:
-        data = sample_dataset(self.shape)
+    def _data(self, seed: int = 0) -> OfflineDataset:
+        data = sample_dataset(self.shape, seed=seed)
         return data if self.make().privileged else data.without_privileged()
 
     def _run(self, seed: int, amount: int | None) -> Run:
