@@ -26,14 +26,14 @@ class AttemptNoise:
     """Standard normal values, those of each window from the stream of its own attempt: (B, ...) for B generators."""
 
     def __init__(self, generators: Sequence[np.random.Generator], device: torch.device | str) -> None:
-        self._generators, self._device = generators, device
+        self._generators, self._device = generators, torch.device(device)
 
     def __call__(self, shape: tuple[int, ...]) -> Tensor:
         """Values of the shape (B, ...)."""
-        values = np.empty(shape, dtype=np.float32)
-        for generator, row in zip(self._generators, values, strict=True):
+        values = torch.empty(shape, dtype=torch.float32, pin_memory=self._device.type == "cuda")
+        for generator, row in zip(self._generators, values.numpy(), strict=True):
             generator.standard_normal(out=row, dtype=np.float32)
-        return torch.from_numpy(values).to(self._device)
+        return values.to(self._device, non_blocking=True)
 
 
 class Stitcher:
@@ -89,6 +89,8 @@ class Stitcher:
                 noise = AttemptNoise([self._generators[slot] for slot in active], self.pool.device)
             with self.report.timed("sampling"):
                 windows = self.policy.sample(jobs, noise)
+                if windows.is_cuda:
+                    torch.cuda.synchronize(windows.device)  # for the clock alone
             with self.report.timed("heads"):
                 verdict = self.policy.judge(windows, jobs)
             self._advance(active, jobs, windows, verdict, ledger)
