@@ -29,6 +29,7 @@ _LITERAL_DROPOUT = 0.25  # of the unconditional branch, as DoF's repository samp
 class DoFConfig(SegmentConfig):
     """DoF-Trajectory with windows of 8 rows and no history, as MASTARS runs it (App. E)."""
 
+    target: float = 0.9  # on spread, 1.0 on SMAC; DoF's repository, configs
     updates: int = 100_000  # on MPE and 3m, 500,000 on SMACv2; DoF's repository, configs
     factorisation: str = "concat"  # or "wconcat": learned weights of the agents; DoF's repository, configs
     literal_uncond: bool = False  # True: the slip in DoF's sampler, which drops the condition at random only
