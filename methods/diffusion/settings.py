@@ -100,10 +100,15 @@ class SegmentSettings:
         require(not both, "diffusion", "labels and circular_shift", "one of them: a rotation would need new labels")
 
     def within(self, budget: DiffusionBudget) -> Self:
-        """These settings with what a protocol fixes in their place."""
+        """These settings with what a protocol fixes in their place.
+
+        Where it fixes the updates, the averaged weights stop being a copy after a fifth of them at the latest (inferred).
+        """
         names = ("width", "updates", "batch_size", "learning_rate", "ema_every", "head_updates")
-        given = {name: getattr(budget, name) for name in names}
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        given = {name: getattr(budget, name) for name in names if getattr(budget, name) is not None}
+        if "updates" in given:
+            given["ema_start"] = min(self.ema_start, given["updates"] // 5)
+        return replace(self, **given)
 
     def array(self) -> NDArray[np.uint8]:
         """As bytes of JSON, to be stored beside arrays."""
