@@ -89,7 +89,7 @@ class Conditioning(ABC):
 
 @dataclass(frozen=True)
 class ClampConditioning(Conditioning):
-    """Clean known values overwrite x before every call of the network and after the last step (MADiff, Sec. 3.2)."""
+    """Clean known values overwrite x before every call of the network and after the last step, as in MADiff."""
 
     def before_call(self, x: Tensor, known: Known) -> Tensor:
         """Known entries clean, the others as they are."""
@@ -106,7 +106,7 @@ class RepaintConditioning(Conditioning):
 
     Attributes:
         level: noise of the pasted values. `paper`: that of the step just taken (MASTARS, Eq. 5c, one level above x);
-            `repaint`: that of x itself (RePaint, Eq. 8a).
+            `repaint`: that of x itself (as in RePaint's code).
         jump_length: j, how many steps a repetition goes back.
         resamples: U, how often every stretch of j steps is walked; 1: no repetition.
 
@@ -125,11 +125,9 @@ class RepaintConditioning(Conditioning):
         require(self.resamples >= 1, owner, f"resamples {self.resamples}", "at least 1")
 
     def path(self, steps: int) -> list[int]:
-        """Jumps back by j from every j-th state counted from the last call, U − 1 times each (RePaint, Fig. 9)."""
-        last = steps - 1
-        jumps = dict.fromkeys(
-            (last - t for t in range(0, steps - self.jump_length, self.jump_length)), self.resamples - 1
-        )
+        """Jumps back by j from every j-th state counted from the last call, U − 1 times each (RePaint, Sec. 4.2)."""
+        to_go = range(0, steps - self.jump_length, self.jump_length)
+        jumps = {steps - 1 - t: self.resamples - 1 for t in to_go}
         states = [0]
         while states[-1] < steps:
             state = states[-1]
