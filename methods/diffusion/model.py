@@ -206,7 +206,8 @@ class SegmentModel(HeadQueries):
             "scales": {name: scale.cpu().numpy() for name, scale in self.heads.scales.items()},
         }
         named = {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
-        told = np.frombuffer(json.dumps(self.diagnosis).encode(), dtype=np.uint8).copy()
+        lasting = {name: value for name, value in self.diagnosis.items() if name != "seconds"}  # of a run, not a model
+        told = np.frombuffer(json.dumps(lasting).encode(), dtype=np.uint8).copy()
         return {**named, "settings": self.settings.array(), "held_out": self.held_out, "diagnosis": told}
 
     @classmethod

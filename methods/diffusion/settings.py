@@ -102,7 +102,7 @@ class SegmentSettings:
     def within(self, budget: DiffusionBudget) -> Self:
         """These settings with what a protocol fixes in their place.
 
-        Where it fixes the updates, the averaged weights stop being a copy after a fifth of them at the latest (inferred).
+        Where it fixes the updates, the average of the weights begins after a fifth of them at the latest (inferred).
         """
         names = ("width", "updates", "batch_size", "learning_rate", "ema_every", "head_updates")
         given = {name: getattr(budget, name) for name in names if getattr(budget, name) is not None}
