@@ -37,8 +37,8 @@ def test_copies_are_not_new_and_shifted_actions_are(subject, recorded):
 
 def test_rows_count_as_recorded_up_to_rounding():
     reference = np.random.default_rng(0).uniform(-1, 1, (500, 6)).astype(np.float32)
-    rounded = reference + np.random.default_rng(1).uniform(-2e-6, 2e-6, reference.shape).astype(np.float32)
-    assert is_recorded(rounded, reference).mean() > 0.995
+    rounded = reference + np.random.default_rng(1).uniform(-2e-5, 2e-5, reference.shape).astype(np.float32)
+    assert is_recorded(rounded, reference).mean() > 0.985
     assert not is_recorded(reference + np.float32(0.002), reference).any()
 
 
