@@ -135,14 +135,13 @@ def _histogram(ax: Axes, histogram: PairedHistogram) -> None:
         share = np.array(counts) / max(1, sum(counts))
         look: dict[str, Any] = {"linewidth": 0, "fill": True, "alpha": 0.45} if filled else {"linewidth": 2}
         ax.stairs(share, edges, color=colour, label=label, **look)
-    ax.legend(frameon=False, fontsize=9, loc="upper left")
-    ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
+    ax.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, borderaxespad=0.2)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     finish(ax)
 
 
 def _returns(ax: Axes, histograms: Mapping[str, PairedHistogram]) -> None:
-    names = {"episode_return": "Team return of an episode", "episode_reward_per_step": "Team reward a step, by episode"}
+    names = {"episode_return": "Return of an episode", "episode_reward_per_step": "Reward a step, by episode"}
     for name, title in names.items():
         if name in histograms:
             ax.set_title(title)
@@ -173,7 +172,6 @@ def _acceptance(ax: Axes, generation: Mapping[str, Any]) -> None:
     ax.bar([p for p, _ in known], [r for _, r in known], width=0.86, color=SYNTHETIC, alpha=0.85)
     ax.set_ylim(0, 1.05)
     ax.set_yticks(np.linspace(0, 1, 5), ["0%", "25%", "50%", "75%", "100%"])
-    rate = generation.get("acceptance_rate")
-    total = f"{generation.get('accepted', 0):,} of {generation.get('windows', 0):,}"
-    ax.set_xlabel(f"step of the episode   ·   accepted {total}" + (f", {rate:.0%}" if rate is not None else ""))
+    rate, windows = generation.get("acceptance_rate"), generation.get("windows", 0)
+    ax.set_xlabel("position in the episode" + ("" if rate is None else f"   ·   {rate:.1%} of {windows:,} in all"))
     finish(ax)

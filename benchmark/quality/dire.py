@@ -9,7 +9,7 @@ from benchmark.quality.report import Measurement
 from benchmark.quality.subject import Subject, UndefinedError, Which
 from benchmark.quality.windows import sample_windows
 
-WINDOWS = 256
+WINDOWS = 128
 """Windows of each dataset that are rebuilt."""
 
 
