@@ -32,6 +32,7 @@ STAGE = "heads"
 _CHUNK_UPDATES = 16  # updates whose random numbers are drawn at once
 _JUDGED = 2_048  # held-out transitions, drawn with replacement
 _RARE = 100.0  # largest weight of a true end (inferred)
+_RISE = 0.05  # share of the updates over which the learning rate rises
 _RECENT = 0.05  # share of the updates, at the end, over which the training loss is the mean
 
 
@@ -110,8 +111,16 @@ def end_weight(terminals: NDArray[np.bool_]) -> float:
     return min((1 - share) / share, _RARE) if share > 0 else 1.0
 
 
+def rate_share(done: int, updates: int) -> float:
+    """Share of the learning rate: a linear rise over the first 5% of the updates, times a cosine fall to 0 (inferred).
+
+    Without the rise, the first steps of Adam would push a joint head of a thousand inputs far from where it began.
+    """
+    return min(1.0, (done + 1) / (_RISE * updates)) * 0.5 * (1 + math.cos(math.pi * done / updates))
+
+
 class HeadTraining:
-    """Adam with cosine decay to 0 on transitions of the same windows (and rotations) as the denoiser's.
+    """Adam, its rate rising and falling, on transitions of the same windows (and rotations) as the denoiser's.
 
     Args:
         settings: updates, batch size, learning rate.
@@ -151,7 +160,7 @@ class HeadTraining:
         updates, began = settings.head_updates, time.monotonic() - self._seconds
         while adam is not None and self._done < updates:
             for _, batch in zip(range(updates - self._done), self._batches(), strict=False):
-                rate = settings.head_learning_rate * 0.5 * (1 + math.cos(math.pi * self._done / updates))
+                rate = settings.head_learning_rate * rate_share(self._done, updates)
                 losses = torch.stack(list(head_losses(self._heads, batch, self._weight).values()))  # (heads, R)
                 adam.step(losses.sum(dim=0), rate)
                 self._done += 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from methods.data.window_tensors import Transitions
-from methods.diffusion.head_training import end_weight, head_losses
+from methods.diffusion.head_training import end_weight, head_losses, rate_share
 from methods.diffusion.heads import HeadNetworks, HeadQueries, target_scales, useful_heads
 from methods.diffusion.settings import HEADS, SegmentSettings
 from tasks.common.errors import MethodError
@@ -205,3 +205,12 @@ def test_a_residual_dynamics_head_predicts_the_change(tiny: Make, episodes: Epis
         heads.networks["dynamics"] = Constant(0.25, 0.25, 0.25)
         moved = queries(heads).forward_dynamics(torch.ones(3, 3), torch.zeros(3, 2))
         assert moved.unique().tolist() == [expected]
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    # a twentieth of 100 updates is 5: shares 1/5 and 5/5 of a cosine that is still near 1, then one half, then nothing
+    assert rate_share(0, 100) == pytest.approx(0.2)
+    assert rate_share(4, 100) == pytest.approx(0.5 * (1 + np.cos(0.04 * np.pi)))
+    assert rate_share(50, 100) == pytest.approx(0.5)
+    assert rate_share(99, 100) < 1e-3
+    assert rate_share(0, 1) == 1.0
