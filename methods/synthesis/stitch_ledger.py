@@ -113,9 +113,9 @@ class Ledger:
         return max(int(np.ceil(missing / each)), 0 if in_flight else 1)
 
     def chosen(self) -> NDArray[np.int64]:
-        """(E,) the finished attempts that make up the result, in order."""
+        """(E,) the finished attempts that make up the result, in order, once it is reached."""
         kept, total = [], 0
-        for attempt, length in enumerate(self._outcomes[: self._settled]):
+        for attempt, length in enumerate(self._outcomes):
             if total >= self.goal.size:
                 break
             if length > 0:

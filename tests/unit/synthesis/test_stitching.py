@@ -148,12 +148,13 @@ def test_fast_attempts_do_not_displace_slow_ones() -> None:
     assert 160 < (stitched.starts == 1).sum() < 240
 
 
-def test_statistics_add_up_and_discarded_episodes_leave_no_trace() -> None:
-    policy = Walk(bar=0.6, again=0.2, failures=FailureRule(total=4, in_a_row=2))
+@pytest.mark.parametrize("again", [0.2, np.inf])
+def test_statistics_add_up_and_discarded_episodes_leave_no_trace(again: float) -> None:
+    policy = Walk(bar=0.6, again=again, failures=FailureRule(total=4, in_a_row=2))
     stitched, report = stitch(policy, Goal(episodes=40), slots=16)
     told = report.to_json()
     assert told["episodes_discarded"] > 0
-    assert set(told["rejected"]) >= {"dynamics", "second pass", "failure limit"}
+    assert set(told["rejected"]) >= {"dynamics", "failure limit"} | ({"second pass"} if again < 1 else set())
     assert told["windows"] == told["accepted"] + sum(told["rejected"].values())
     assert told["passes"] == told["windows"] + told["second_passes"] == sum(len(j.second) for j in policy.seen)
     assert told["episodes_begun"] >= told["episodes_finished"] + told["episodes_discarded"]
@@ -205,6 +206,43 @@ def test_second_pass_keeps_the_known_entries() -> None:
     assert not first.known.mask[:, 1:].any()
     assert second.known.mask[torch.as_tensor(second.second)][:, 1:].any()
     assert (second.usable[second.second] == 3).all()
+
+
+class Shrinking(Walk):
+    """First passes are valid whole; of a second pass `left` transitions are."""
+
+    left: int = 1
+
+    def judge(self, windows: Tensor, jobs: Jobs) -> Verdict:
+        return replace(super().judge(windows, jobs), valid=np.where(jobs.second, self.left, 3))
+
+    def known_again(self, windows: Tensor, verdict: Verdict, kept: np.ndarray[Any, Any]) -> Tensor | None:
+        return torch.arange(H).expand(len(windows), 2, H).transpose(1, 2) < 1
+
+
+def test_a_second_pass_fails_only_if_nothing_is_left_of_it() -> None:
+    stitched, report = stitch(Shrinking(failures=FailureRule(total=1)), Goal(episodes=3))
+    assert stitched.lengths.tolist() == [7, 7, 7]
+    assert report.extra["second_passes"] == report.windows == 21  # one transition each
+    assert report.episodes_discarded == 0
+    barren = Shrinking(failures=FailureRule(in_a_row=1))
+    barren.left = 0
+    with pytest.raises(MethodError, match="rejected: second pass"):
+        stitch(barren, Goal(episodes=3))
+    assert sum(int(jobs.second.sum()) for jobs in barren.seen) == sum(int((~jobs.second).sum()) for jobs in barren.seen)
+
+
+def test_what_is_known_as_far_as_it_counts_needs_no_second_pass() -> None:
+    class Settled(Shrinking):
+        def judge(self, windows: Tensor, jobs: Jobs) -> Verdict:
+            return replace(super().judge(windows, jobs), valid=np.full(len(windows), 2))
+
+        def known_again(self, windows: Tensor, verdict: Verdict, kept: np.ndarray[Any, Any]) -> Tensor | None:
+            return torch.arange(H).expand(len(windows), 2, H).transpose(1, 2) <= 2
+
+    _, report = stitch(Settled(), Goal(episodes=3))
+    assert report.extra["second_passes"] == 0
+    assert report.windows == 3 * 4  # 2 + 2 + 2 + 1 transitions
 
 
 def test_given_up_for_good_is_an_error_with_statistics() -> None:
