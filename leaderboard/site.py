@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.records import RunRecord, read_records
-from leaderboard.pages import cells, curves, failures, index, papers, protocol, ranking
+from leaderboard.pages import cells, curves, failures, index, papers, protocol, quality, ranking
 from leaderboard.pages.context import HERE, BoardSite, Site
 from leaderboard.published import read_published
 from leaderboard.scores import Board, group
@@ -81,7 +81,7 @@ def _publishable(record: RunRecord) -> bool:
 def _write(site: Site) -> None:
     boards = [BoardSite(site, board) for board in site.boards]
     for board in boards:
-        for page in (ranking, cells, curves, papers, failures, protocol):
+        for page in (ranking, cells, curves, quality, papers, failures, protocol):
             page.publish(board)
     index.publish(site, boards)
     for name in ASSETS:

@@ -9,7 +9,16 @@ import pytest
 from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-PAGES = ["index.html", "cells.html", "curves.html", "published.html", "failures.html", "protocol.html", "../index.html"]
+PAGES = [
+    "index.html",
+    "cells.html",
+    "curves.html",
+    "quality.html",
+    "published.html",
+    "failures.html",
+    "protocol.html",
+    "../index.html",
+]
 
 
 def names(page: Page, table: str = "ranking") -> list[str]:
