@@ -40,22 +40,35 @@ def describe(kind: str, name: str) -> Document:
 
 
 def field_comments(config: type[Any]) -> dict[str, str]:
-    """The comment behind each field of a config, which names the source of its default; "" where there is none."""
-    comments: dict[str, str] = {}
+    """The comment behind each field of a config, which names the source of its default; "" where there is none.
+
+    A field that a base class declares has the comment it has there.
+    """
+    comments = {field.name: "" for field in dataclasses.fields(config)}
+    for declaring in reversed(config.__mro__):
+        if dataclasses.is_dataclass(declaring):
+            comments |= _own_comments(declaring)
+    return comments
+
+
+def _own_comments(config: type[Any]) -> dict[str, str]:
+    """The comments of the fields that a class itself declares, by name."""
     try:
-        source = inspect.getsource(config)
+        source = inspect.cleandoc(inspect.getsource(config))
     except (OSError, TypeError):  # a plugin without source
-        return comments
+        return {}
     line_comments = {
         token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(inspect.cleandoc(source) + "\n").readline)
+        for token in tokenize.generate_tokens(io.StringIO(source + "\n").readline)
         if token.type == tokenize.COMMENT
     }
-    lines = inspect.cleandoc(source).splitlines()
-    for field in dataclasses.fields(config):
-        number = next((i for i, line in enumerate(lines, 1) if line.lstrip().startswith(f"{field.name}:")), None)
-        comments[field.name] = line_comments.get(number or 0, "")
-    return comments
+    lines = source.splitlines()
+    found = {}
+    for name in config.__annotations__:
+        number = next((i for i, line in enumerate(lines, 1) if line.lstrip().startswith(f"{name}:")), None)
+        if number is not None:
+            found[name] = line_comments.get(number, "")
+    return found
 
 
 def _method(choice: Choice[Any]) -> Document:

@@ -230,7 +230,7 @@ class PrivilegedCODIConfig(CODIConfig):
 
 
 class PrivilegedCODI(CODI):
-    """CODI told by the data's hidden column who acts as an expert: one-hot labels, even ones where nobody stands out.
+    """CODI told by the data's hidden column who acts most like an expert: 1 for them, 0 for the others.
 
     A reference, not a rival: what the labels of an oracle could bring at best.
     """

@@ -2,6 +2,10 @@
 
 CODI asks a language model; the rules stand in for it where there is none. The kinds are told apart by names of
 features and actions, see `features.kind_of`.
+
+How near an agent is counts beside how much nearer it came: by the approach alone, an expert that stands on its landmark
+already would lose to any drifting neighbour (measured on one-expert data of `mpe/spread`: the approach with half a
+point a collision names the expert in 47% of the windows, with the mean distance and a tenth in 93%).
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from tasks.spec import TaskSpec
 Scores = NDArray[np.float64]
 Credit = Callable[[LabelWindows], Scores]
 
-COLLISION_PENALTY = 0.5  # inferred; each row and each other agent
+COLLISION_PENALTY = 0.1  # inferred; each row and each other agent
 CONTACT_BONUS = 0.5  # inferred; each row in contact with the prey
 FOCUS_BONUS = 0.5  # inferred; share of attacks on the team's most attacked enemy
 HEALTH_PENALTY = 0.25  # inferred; health lost, as a fraction
@@ -57,12 +61,10 @@ class HeuristicOracle(Oracle):
         self._undecided = 0
 
     def label(self, windows: LabelWindows, progress: Progress) -> NDArray[np.int64]:
-        """The argmax of the scores, then of what breaks ties; undecided where all agents are alike."""
-        scores, second = self.scores(windows)
-        best = scores >= scores.max(axis=1, keepdims=True) - _TIE  # (M, N)
-        chosen = np.where(best, second, -np.inf).argmax(axis=1)
-        alike = np.ptp(scores, axis=1) + np.ptp(second, axis=1) <= _TIE if windows.n_agents > 1 else False
-        labels = np.where(alike, UNDECIDED, chosen).astype(np.int64)
+        """The argmax of the scores, the first of equals; undecided where all agents are alike."""
+        scores = self.scores(windows)  # (M, N)
+        alike = np.ptp(scores, axis=1) <= _TIE if windows.n_agents > 1 else False
+        labels = np.where(alike, UNDECIDED, scores.argmax(axis=1)).astype(np.int64)
         self._undecided = int((labels == UNDECIDED).sum())
         return labels
 
@@ -71,22 +73,17 @@ class HeuristicOracle(Oracle):
         rule = self.kind if self._credit is None or self.kind != "general" else "credit"
         return {"rule": rule, "undecided": self._undecided}
 
-    def scores(self, windows: LabelWindows) -> tuple[Scores, Scores]:
-        """Two scores (M, N), larger is better; the second decides where the first is equal."""
-        if self.kind == "coverage":
-            return coverage_scores(self.spec, windows)
-        if self.kind == "pursuit":
-            return pursuit_scores(self.spec, windows)
-        if self.kind == "battle":
-            scores = battle_scores(self.spec, windows)
-        else:
+    def scores(self, windows: LabelWindows) -> Scores:
+        """(M, N), larger is better."""
+        if self.kind == "general":
             assert self._credit is not None
-            scores = self._credit(windows)
-        return scores, np.zeros_like(scores)
+            return self._credit(windows)
+        rules = {"coverage": coverage_scores, "pursuit": pursuit_scores, "battle": battle_scores}
+        return rules[self.kind](self.spec, windows)
 
 
-def coverage_scores(spec: TaskSpec, windows: LabelWindows) -> tuple[Scores, Scores]:
-    """d_i(0) − d_i(end) − 0.5 × collisions, d the distance to the nearest landmark; then the smaller mean d.
+def coverage_scores(spec: TaskSpec, windows: LabelWindows) -> Scores:
+    """d_i(0) − d_i(end) − mean d_i − 0.1 × collisions, d_i the distance to the nearest landmark.
 
     A collision is another agent nearer than two radii in a row after the first.
     """
@@ -94,15 +91,16 @@ def coverage_scores(spec: TaskSpec, windows: LabelWindows) -> tuple[Scores, Scor
     others = distances(spec, windows, r"other_agent_\d+")  # (M, H, N, N - 1)
     later = windows.row_valid[:, 1:, None]  # (M, H - 1, 1)
     collisions = ((others[:, 1:] < COLLISION_DISTANCE).sum(axis=-1) * later).sum(axis=1)  # (M, N)
-    scores = approach(nearest, windows) - COLLISION_PENALTY * collisions
-    return scores, -row_mean(nearest, windows)
+    score = approach(nearest, windows) - row_mean(nearest, windows) - COLLISION_PENALTY * collisions
+    return np.asarray(score, dtype=np.float64)
 
 
-def pursuit_scores(spec: TaskSpec, windows: LabelWindows) -> tuple[Scores, Scores]:
-    """d_i(0) − d_i(end) + 0.5 × rows in contact, d the distance to the nearest prey; then the smaller mean d."""
+def pursuit_scores(spec: TaskSpec, windows: LabelWindows) -> Scores:
+    """d_i(0) − d_i(end) − mean d_i + 0.5 × rows in contact after the first, d_i the distance to the nearest prey."""
     nearest = distances(spec, windows, "prey").min(axis=-1)  # (M, H, N)
     touching = (nearest[:, 1:] < CONTACT_DISTANCE) & windows.row_valid[:, 1:, None]
-    return approach(nearest, windows) + CONTACT_BONUS * touching.sum(axis=1), -row_mean(nearest, windows)
+    score = approach(nearest, windows) - row_mean(nearest, windows) + CONTACT_BONUS * touching.sum(axis=1)
+    return np.asarray(score, dtype=np.float64)
 
 
 def battle_scores(spec: TaskSpec, windows: LabelWindows) -> Scores:

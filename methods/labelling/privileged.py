@@ -15,12 +15,21 @@ SKILL = {"expert": 3, "medium": 2, "learner": 1, "random": 0}
 
 
 class PrivilegedOracle(Oracle):
-    """The agent with the most expert steps in the window; then medium ones, then a learner's. Ties are undecided."""
+    """Compares the counts (expert, medium, learner) of the agents, in this order. Ties are undecided."""
 
     name = "privileged"
 
     def label(self, windows: LabelWindows, progress: Progress) -> NDArray[np.int64]:
-        """Compares the counts (expert, medium, learner) of the agents in this order."""
+        """The best agent where there is one alone."""
+        best = self.best_agents(windows)
+        return np.where(best.sum(axis=1) == 1, best.argmax(axis=1), UNDECIDED)
+
+    def best_agents(self, windows: LabelWindows) -> NDArray[np.bool_]:
+        """(M, N) who has the most expert steps, then medium ones, then a learner's; nobody where all act at random.
+
+        Raises:
+            UsageError: if the data lack the column.
+        """
         behaviour = windows.behaviour
         if behaviour is None:
             raise UsageError(
@@ -31,6 +40,4 @@ class PrivilegedOracle(Oracle):
         for code, who in enumerate(BEHAVIOURS):
             if SKILL[who]:
                 score += (behaviour == code).sum(axis=1) * base ** (SKILL[who] - 1)
-        best = score.max(axis=1, keepdims=True)
-        unique = (score == best).sum(axis=1) == 1
-        return np.where(unique, score.argmax(axis=1), UNDECIDED)
+        return np.asarray((score == score.max(axis=1, keepdims=True)) & (score > 0), dtype=np.bool_)

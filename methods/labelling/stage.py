@@ -103,11 +103,13 @@ def quality_labels(
     told["labeller"] = labeller.diagnosis
     told["mean_label"] = z.mean(axis=0, dtype=np.float64).round(4).tolist()
     told["mean_largest"] = round(float(z.max(axis=1).mean(dtype=np.float64)), 4)
-    return (one_hot(z.argmax(axis=1), spec.n_agents) if settings.hard else z), told
+    return (np.eye(spec.n_agents, dtype=np.float32)[z.argmax(axis=1)] if settings.hard else z), told
 
 
 def privileged_labels(index: WindowIndex, run: Run) -> tuple[NDArray[np.float32], Mapping[str, Any]]:
-    """Label vectors z of all W windows from the hidden column: one-hot at the expert, 1 / N where no agent stands out.
+    """Label vectors z of all W windows from the hidden column: 1 for every agent that acts most like an expert, else 0.
+
+    With a single expert this is the paper's one-hot vector; two equal experts have a 1 each (inferred).
 
     Raises:
         UsageError: if the data lack the column.
@@ -116,18 +118,11 @@ def privileged_labels(index: WindowIndex, run: Run) -> tuple[NDArray[np.float32]
     for first in range(0, len(index), _AT_ONCE):
         run.report(first, len(index), "privileged labels")
         windows = np.arange(first, min(first + _AT_ONCE, len(index)))
-        parts.append(oracle.label(label_windows(index, windows), run.report))
+        parts.append(oracle.best_agents(label_windows(index, windows)))
     best = np.concatenate(parts)
-    z = one_hot(best, index.data.spec.n_agents)
-    told = {"oracle": "privileged", "shown": len(best), "decided": int((best != UNDECIDED).sum())}
+    told = {"oracle": "privileged", "shown": len(best), "decided": int((best.sum(axis=1) == 1).sum())}
+    z = best.astype(np.float32)
     return z, {**told, "mean_label": z.mean(axis=0, dtype=np.float64).round(4).tolist()}
-
-
-def one_hot(best: NDArray[np.int64], n_agents: int) -> NDArray[np.float32]:
-    """(M,) -> (M, N): 1 at the best agent; 1 / N everywhere where there is none."""
-    z = np.eye(n_agents, dtype=np.float32)[np.maximum(best, 0)]
-    z[best == UNDECIDED] = 1.0 / n_agents
-    return z
 
 
 def _subset(settings: LabellingSettings, n_windows: int, generator: np.random.Generator) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from methods.labelling import stage
 from methods.labelling.credit_rule import CreditRule
 from methods.labelling.labeller import LabellerNetwork, LabellerSettings, fit_labeller
 from methods.labelling.oracle import UNDECIDED, Oracle, Progress
-from methods.labelling.stage import LabellingSettings, one_hot, privileged_labels, quality_labels
+from methods.labelling.stage import LabellingSettings, privileged_labels, quality_labels
 from methods.labelling.windows import LabelWindows, label_windows
 from tasks.common.errors import UsageError
 from tasks.registry import make_task
@@ -151,13 +151,15 @@ def test_hard_labels_name_one_agent() -> None:
 def test_privileged_labels_need_no_labeller() -> None:
     data = sample_dataset("discrete")
     behaviour = np.full(data.behaviour.shape, 2, dtype=np.int8)  # type: ignore[union-attr]
+    starts = data.episode_starts
     behaviour[:, 1] = 0
-    behaviour[data.episode_starts[1] : data.episode_starts[2]] = 2  # nobody stands out in episode 1
+    behaviour[starts[1] : starts[2]] = 2  # nobody is an expert in episode 1
+    behaviour[starts[2] : starts[3], 2] = 0  # and two are in episode 2
     z, told = privileged_labels(WindowIndex(data.replace(behaviour=behaviour), 8), Run(seeds=(0,)))
-    lengths = data.lengths
-    assert (z[: lengths[0]] == [0, 1, 0]).all()
-    assert (z[lengths[0] : lengths[0] + lengths[1]] == np.float32(1 / 3)).all()
-    assert told["decided"] == data.n_steps - lengths[1]
+    assert (z[: starts[1]] == [0, 1, 0]).all()
+    assert (z[starts[1] : starts[2]] == [0, 0, 0]).all()
+    assert (z[starts[2] : starts[3]] == [0, 1, 1]).all()
+    assert told["decided"] == data.n_steps - (starts[3] - starts[1])
 
 
 def test_one_agent_is_the_best_one_and_no_oracle_is_asked() -> None:
@@ -165,10 +167,6 @@ def test_one_agent_is_the_best_one_and_no_oracle_is_asked() -> None:
     z, told = quality_labels(LabellingSettings(oracle="llm"), index, Run(seeds=(0,)))
     assert (z == 1).all()
     assert told["shown"] == 0
-
-
-def test_one_hot_of_nobody_is_even() -> None:
-    assert one_hot(np.array([1, -1]), 2).tolist() == [[0, 1], [0.5, 0.5]]
 
 
 def test_credit_prefers_the_agent_whose_features_explain_the_return() -> None:

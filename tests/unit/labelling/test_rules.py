@@ -28,33 +28,34 @@ def test_the_kind_of_a_task_follows_from_its_names(task: str, kind: str) -> None
     assert kind_of(battle_spec()) == "battle"
 
 
-def test_coverage_rewards_the_approach_to_the_nearest_landmark(spread: TaskSpec) -> None:
+def test_coverage_rewards_the_approach_and_the_nearness(spread: TaskSpec) -> None:
     windows = spread_windows([[[1.0, 0.8, 0.5], [0.7, 0.8, 0.4], [0.2, 0.9, 0.1]]])
-    scores, second = coverage_scores(spread, windows)
-    assert scores[0] == pytest.approx([0.8, -0.1, 0.4])
-    assert -second[0] == pytest.approx([1.9 / 3, 2.5 / 3, 1.0 / 3])
+    scores = coverage_scores(spread, windows)
+    assert scores[0] == pytest.approx([0.8 - 1.9 / 3, -0.1 - 2.5 / 3, 0.4 - 1.0 / 3])
     assert HeuristicOracle(spread).label(windows, ignore).tolist() == [0]
 
 
-def test_a_collision_costs_half_a_point_and_the_first_row_none(spread: TaskSpec) -> None:
+def test_who_stands_on_its_landmark_is_better_than_who_drifts_nearer(spread: TaskSpec) -> None:
+    windows = spread_windows([[[0.02, 0.9, 0.8], [0.03, 0.8, 0.8], [0.03, 0.6, 0.9]]])
+    assert HeuristicOracle(spread).label(windows, ignore).tolist() == [0]
+
+
+def test_a_collision_costs_a_tenth_and_the_first_row_nothing(spread: TaskSpec) -> None:
     windows = spread_windows([[[1.0, 0.8, 0.5], [0.7, 0.8, 0.4], [0.2, 0.9, 0.1]]])
-    windows.observations[0, :2, 0, OTHER] = 0.2  # agents 0 and 1 touch in rows 0 and 1
-    windows.observations[0, :2, 0, OTHER + 1] = 0.2
-    windows.observations[0, :2, 1, OTHER : OTHER + 2] = 0.2
-    scores, _ = coverage_scores(spread, windows)
-    assert scores[0] == pytest.approx([0.3, -0.6, 0.4])
+    windows.observations[0, :, 0, OTHER : OTHER + 2] = 0.2  # agents 0 and 1 touch in all three rows
+    windows.observations[0, :, 1, OTHER : OTHER + 2] = 0.2
+    scores = coverage_scores(spread, windows)
+    assert scores[0] == pytest.approx([0.6 - 1.9 / 3, -0.3 - 2.5 / 3, 0.4 - 1.0 / 3])
     assert HeuristicOracle(spread).label(windows, ignore).tolist() == [2]
 
 
 def test_padding_does_not_count(spread: TaskSpec) -> None:
     windows = spread_windows([[[1.0, 0.8, 0.5], [0.7, 0.8, 0.4], [0.7, 0.8, 0.4]]], steps=[1])
     windows.observations[0, 2, :, OTHER : OTHER + 2] = 0.1  # a collision in a row past the end
-    scores, second = coverage_scores(spread, windows)
-    assert scores[0] == pytest.approx([0.3, 0.0, 0.1])
-    assert -second[0] == pytest.approx([0.85, 0.8, 0.45])
+    assert coverage_scores(spread, windows)[0] == pytest.approx([0.3 - 0.85, -0.8, 0.1 - 0.45])
 
 
-def test_ties_go_to_the_smaller_mean_distance_and_equals_to_nobody(spread: TaskSpec) -> None:
+def test_nobody_is_named_where_all_are_alike(spread: TaskSpec) -> None:
     windows = spread_windows(
         [[[1.0, 0.5, 0.9], [1.0, 0.5, 0.9], [1.0, 0.5, 0.9]], [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]]
     )
@@ -74,8 +75,9 @@ def test_pursuit_rewards_contact(tag: TaskSpec) -> None:
         steps=np.array([2]),
     )
     oracle = HeuristicOracle(tag)
-    scores, _ = oracle.scores(windows)
-    assert scores[0] == pytest.approx([0.3, 1.0, 0.0])  # two rows of contact after the first
+    assert oracle.scores(windows)[0] == pytest.approx(
+        [0.3 - 1 / 3, 1.0 - 0.1, -0.3]
+    )  # two rows of contact after the first
     assert oracle.label(windows, ignore).tolist() == [1]
 
 
