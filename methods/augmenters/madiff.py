@@ -25,6 +25,7 @@ from methods.synthesis.segment_augmenter import (
     SegmentAugmenter,
     SegmentConfig,
     SourceWindows,
+    all_but_first,
 )
 from methods.synthesis.stitch_augmenter import check_stitching, stitched_dataset
 from tasks.datasets.offline import OfflineDataset
@@ -85,7 +86,7 @@ class MADiff(SegmentAugmenter[MADiffConfig]):
         self, values: NDArray[np.float32], lengths: NDArray[np.int64], choices: np.random.Generator
     ) -> NDArray[np.bool_]:
         """All but the first."""
-        return _all_but_first(values.shape)
+        return all_but_first(values.shape)
 
     def regenerate(self, source: SourceWindows, sampling: Sampling) -> Generated:
         """Windows that begin with the source's first row (MASTARS, App. B: joint trajectory generation)."""
@@ -97,11 +98,4 @@ class MADiff(SegmentAugmenter[MADiffConfig]):
             guidance=self.config.guidance,
         )
         lengths = np.full(len(x), x.shape[1] - 1, dtype=np.int64)
-        return Generated(x=x, new=_all_but_first(x.shape[:3]), lengths=lengths)
-
-
-def _all_but_first(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(B, H, N) bool."""
-    new = np.ones(shape, dtype=np.bool_)
-    new[:, 0] = False
-    return new
+        return Generated(x=x, new=all_but_first(x.shape[:3]), lengths=lengths)
