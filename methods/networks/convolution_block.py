@@ -97,7 +97,7 @@ def mish_factor(z: Tensor, derivative: bool) -> tuple[Tensor, Tensor | None]:
 
 
 class _Block(torch.autograd.Function):
-    """added + Mish(group norm(convolution(x)))."""
+    """`added` + Mish(group norm(convolution(x)))."""
 
     @staticmethod
     def forward(
@@ -107,10 +107,9 @@ class _Block(torch.autograd.Function):
         x, prepared = x.contiguous(), prepare(weight, form)
         y = convolve(x, prepared, bias, geometry, form)
         z, moments = group_norm(y, scale, shift, fused)
-        w, slope = mish_factor(z, any(ctx.needs_input_grad))
-        if slope is not None:
-            ctx.save_for_backward(x, prepared, scale, y, slope)
-            ctx.moments, ctx.how, ctx.added = moments, (geometry, form, fused), None if added is None else added.shape
+        w, slope = mish_factor(z, derivative=True)
+        ctx.save_for_backward(x, prepared, scale, y, slope)
+        ctx.moments, ctx.how, ctx.added = moments, (geometry, form, fused), None if added is None else added.shape
         return z.mul_(w) if added is None else torch.addcmul(added, z, w)
 
     @staticmethod
@@ -136,6 +135,10 @@ class ConvolutionBlock(nn.Module):
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """Rows (R, M, L, C_in) -> added + Mish(GN(conv(x))) (R, M, L, C_out); `added` may be broadcast over L."""
         conv = self.convolution
+        if not torch.is_grad_enabled():
+            z, _ = group_norm(conv.inference(x), self.scale, self.shift, x.device.type == "cpu")
+            w, _ = mish_factor(z, derivative=False)
+            return z.mul_(w) if added is None else torch.addcmul(added, z, w)
         how = conv.geometry, form_of(conv.geometry, x.device), x.device.type == "cpu"
         y: Tensor = _Block.apply(  # type: ignore[no-untyped-call]  # as torch has it
             x, conv.weight, conv.bias, self.scale, self.shift, added, *how

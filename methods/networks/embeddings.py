@@ -51,7 +51,7 @@ class Conditions(nn.Module):
         self.labels = MishPerceptron((label_size, width, 4 * width, width), generators) if label_size else None
 
     def forward(self, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None) -> Tensor:
-        """K (R, B), returns and keep (R, B, N), labels (R, B, N, L) -> (R, B, N, size)."""
+        """Steps k (R, B), returns and keep (R, B, N), labels (R, B, N, L) -> (R, B, N, size)."""
         replicas, batch, n = returns.shape
         time = self.time(sinusoidal(k, self.width).to(returns.dtype))  # (R, B, W)
         wanted = self.returns(returns.reshape(replicas, batch * n, 1)).view(replicas, batch, n, -1)

@@ -134,11 +134,11 @@ def gradients(
     of_y = of_y.contiguous()
     of_bias = of_y.sum(dim=(1, 2)).unsqueeze(1)  # (R, 1, C_out)
     if form == "unfolded":
-        columns, rows = _neighbourhoods(x, geometry).flatten(1, 2), of_y.flatten(1, 2)
-        of_weight = torch.bmm(columns.mT, rows).view(prepared.shape)
+        columns, of_rows = _neighbourhoods(x, geometry).flatten(1, 2), of_y.flatten(1, 2)
+        of_weight = torch.bmm(columns.mT, of_rows).view(prepared.shape)
         if not need_x:
             return None, of_weight, of_bias
-        of_columns = torch.bmm(rows, prepared.flatten(1, 2).mT)
+        of_columns = torch.bmm(of_rows, prepared.flatten(1, 2).mT)
         return _scatter(of_columns.view(*of_y.shape[:3], -1), x, geometry), of_weight, of_bias
     if form == "pairs":
         return *_pair_gradients(x, prepared, of_y, need_x), of_bias
@@ -236,9 +236,22 @@ class StackedConvolution(nn.Module):
         bound = ((n_out if geometry.transposed else n_in) * geometry.kernel) ** -0.5
         self.weight = uniform_slices(generators, 1, (len(geometry.used), n_in, n_out), bound)
         self.bias = uniform_slices(generators, 1, (1, n_out), bound)
+        self._fixed: Tensor | None = None
+
+    def fix(self) -> None:
+        """Prepares the weight once and for all: for inference, where it no longer changes."""
+        self._fixed = prepare(self.weight.detach(), form_of(self.geometry, self.weight.device))
+
+    def inference(self, x: Tensor) -> Tensor:
+        """As `forward`, without gradients."""
+        form = form_of(self.geometry, x.device)
+        prepared = prepare(self.weight, form) if self._fixed is None else self._fixed
+        return convolve(x.contiguous(), prepared, self.bias, self.geometry, form)
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, M, L_in, C_in) -> (R, M, L_out, C_out)."""
+        if not torch.is_grad_enabled():
+            return self.inference(x)
         form = form_of(self.geometry, x.device)
         y: Tensor = _Convolution.apply(x, self.weight, self.bias, self.geometry, form)  # type: ignore[no-untyped-call]
         return y
