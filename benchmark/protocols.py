@@ -112,7 +112,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     batch_size=16,
                     learning_rate=1e-3,
                     ema_every=1,
-                    head_updates=20,
+                    head_updates=5,
                     sampler="ddim",
                     sampling_steps=2,
                 ),

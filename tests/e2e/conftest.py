@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-MISBEHAVING = Path(__file__).parents[1] / "plugins" / "misbehaving"
+PLUGINS = Path(__file__).parents[1] / "plugins"
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -23,7 +23,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "AUGMARL_HOME": str(tmp_path / "home"),
         "AUGMARL_RESULTS": str(tmp_path / "results"),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(MISBEHAVING), str(Path(__file__).parent / "plugin")]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(PLUGINS / "misbehaving"), str(PLUGINS / "patient"), str(Path(__file__).parent / "plugin")]
+        ),
     }
 
 
