@@ -115,7 +115,7 @@ def _caption(track: Track) -> str:
     parts = [f"return {track.team_return:.0f}"]
     if steps != track.limit:
         parts.append(f"{steps} steps")
-    if track.scene.cover_distance is not None:
+    elif track.scene.cover_distance is not None:
         last = int(uncovered(track.scene)[-1])
         parts.append(f"{last} uncovered")
     ade, _ = mean_ade(track.scene)
@@ -135,7 +135,8 @@ def _histogram(ax: Axes, histogram: PairedHistogram) -> None:
         share = np.array(counts) / max(1, sum(counts))
         look: dict[str, Any] = {"linewidth": 0, "fill": True, "alpha": 0.45} if filled else {"linewidth": 2}
         ax.stairs(share, edges, color=colour, label=label, **look)
-    ax.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, borderaxespad=0.2)
+    ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
+    ax.legend(frameon=False, fontsize=9, loc="best")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     finish(ax)
 

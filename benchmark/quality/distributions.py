@@ -111,8 +111,11 @@ def _halves(subject: Subject) -> tuple[Float64, Float64] | None:
     if data.n_episodes < 2:
         return None
     generator = subject.generator("halves")
-    dealt = generator.permutation(data.n_episodes)
-    half = data.n_episodes // 2
-    chosen = (np.sort(dealt[:half]), np.sort(dealt[half:]))
-    first, second = (columns_of(data.spec, sample(data.take(episodes), generator)) for episodes in chosen)
-    return first, second
+    in_first = np.zeros(data.n_episodes, dtype=np.bool_)
+    in_first[generator.permutation(data.n_episodes)[: data.n_episodes // 2]] = True
+    of_first = in_first[data.episode_of_step()]  # (S,)
+    first, second = (np.flatnonzero(chosen) for chosen in (of_first, ~of_first))
+    return (
+        columns_of(data.spec, sample(data, generator, among=first)),
+        columns_of(data.spec, sample(data, generator, among=second)),
+    )

@@ -72,11 +72,13 @@ class Subject:
         return sample(self.data(which), self.generator(f"{which} transitions"))
 
 
-def sample(data: OfflineDataset, generator: np.random.Generator, count: int = SAMPLED) -> TransitionBatch:
-    """At most `count` transitions, drawn without replacement, in their order; all of fewer."""
-    steps = np.arange(data.n_steps)
-    if data.n_steps > count:
-        steps = np.sort(generator.choice(data.n_steps, size=count, replace=False))
+def sample(
+    data: OfflineDataset, generator: np.random.Generator, among: NDArray[np.int64] | None = None
+) -> TransitionBatch:
+    """At most SAMPLED transitions, drawn without replacement, in their order; `among` these steps, or all."""
+    steps = np.arange(data.n_steps) if among is None else among
+    if len(steps) > SAMPLED:
+        steps = np.sort(generator.choice(steps, size=SAMPLED, replace=False))
     return transitions(data).gather(steps)
 
 
