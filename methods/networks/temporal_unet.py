@@ -194,7 +194,7 @@ class TemporalUNet(nn.Module):
 
 Inference = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 _SLICE_VALUES = 2**19
-"""Floats of the largest activation of one pass on a CPU: measured, widths 32 and 128; slower below and no faster above."""
+"""Floats of the largest activation of a pass on a CPU: smaller slices are slower, larger ones no faster (measured)."""
 
 
 def folded(unet: TemporalUNet, dtype: torch.dtype = torch.float32) -> Inference:
