@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.base import Arrays
-from methods.diffusion.pending import folded
+from methods.diffusion.schedule import CosineSchedule
 from methods.diffusion.settings import SegmentSettings
-from methods.networks.temporal_unet import TemporalUNet, UNetConfig
+from methods.networks.temporal_unet import TemporalUNet, UNetConfig, folded
 
 Denoise = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
@@ -31,18 +31,25 @@ def unet_config(settings: SegmentSettings, n_agents: int, features: int) -> UNet
 
 
 class Denoiser(nn.Module):
-    """ε̂ of R replicas. With `wconcat` agent i's estimate is multiplied by w_i / Σ_j w_j, w learned from 1 on.
+    """ε̂ of R replicas.
 
-    The weighted form (DoF, weighted concatenation) makes every agent's network learn about N times the noise.
+    With `wconcat` agent i's output is multiplied by w_i / Σ_j w_j, w learned from 1 on: every agent's network learns
+    about N times its target (DoF, weighted concatenation).
+
+    The network's output is ε itself, or with `prediction=velocity` v = √ᾱ ε − √(1 − ᾱ) x_0 (Salimans & Ho 2022,
+    App. D), from which ε̂ = √ᾱ v + √(1 − ᾱ) x_k. Where there is much noise, an ε̂ that is slightly off says nothing
+    about x_0, for x̂_0 = (x_k − √(1 − ᾱ) ε̂) / √ᾱ; with v it is √ᾱ x_k − √(1 − ᾱ) v.
     """
 
     agent_weights: nn.Parameter | None
 
-    def __init__(self, unet: TemporalUNet, agent_weights: Tensor | None) -> None:
+    def __init__(self, settings: SegmentSettings, unet: TemporalUNet, agent_weights: Tensor | None) -> None:
         """`agent_weights` (R, N), or None without `wconcat`."""
         super().__init__()
         self.unet = unet
         self.agent_weights = None if agent_weights is None else nn.Parameter(agent_weights)
+        self._velocity = settings.prediction == "velocity"
+        self._schedule = CosineSchedule(settings.diffusion_steps)
 
     @classmethod
     def create(
@@ -50,21 +57,34 @@ class Denoiser(nn.Module):
     ) -> Self:
         """Freshly drawn weights, replica r's from generators[r] alone."""
         weights = torch.ones(len(generators), n_agents) if settings.wconcat else None
-        return cls(TemporalUNet(unet_config(settings, n_agents, features), generators), weights)
+        return cls(settings, TemporalUNet(unet_config(settings, n_agents, features), generators), weights)
 
     def forward(self, x: Tensor, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None = None) -> Tensor:
-        """As `TemporalUNet.forward`: (R, B, H, N, D)."""
+        """What training compares with `target`: (R, B, H, N, D), arguments as of `TemporalUNet.forward`."""
         return self._weighted(self.unet(x, k, returns, keep, labels))
 
+    def target(self, clean: Tensor, k: Tensor, noise: Tensor) -> Tensor:
+        """ε, or v, of clean windows (R, B, H, N, D) with noise of the same shape at steps k (R, B)."""
+        return self._schedule.diffuse(noise, k, -clean) if self._velocity else noise
+
     def inference(self) -> Denoise:
-        """The same function of fixed weights with short convolutions folded into dense products, without gradients."""
+        """ε̂ of the weights as they are now, without gradients; see `folded`."""
         fixed = folded(self.unet)
 
         @torch.no_grad()
         def denoise(x: Tensor, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None = None) -> Tensor:
-            return self._weighted(fixed(x, k, returns, keep, labels))
+            return self.noise_of(self._weighted(fixed(x, k, returns, keep, labels)), k, x)
 
         return denoise
+
+    def noise_of(self, output: Tensor, k: Tensor, x: Tensor) -> Tensor:
+        """ε̂ from what the network gave for noisy windows x (R, B, H, N, D)."""
+        return self._schedule.diffuse(output, k, x) if self._velocity else output
+
+    def to(self, device: Any) -> Self:  # type: ignore[override]  # of all that torch's takes, a device alone
+        """The same module, on a device."""
+        self._schedule = self._schedule.to(device)
+        return super().to(device)
 
     def _weighted(self, eps: Tensor) -> Tensor:
         if self.agent_weights is None:
@@ -78,7 +98,7 @@ class Denoiser(nn.Module):
         named = {name.removeprefix("unet."): a for name, a in arrays.items() if name.startswith("unet.")}
         unet = TemporalUNet.from_arrays(unet_config(settings, n_agents, features), [named])
         weights = torch.from_numpy(arrays["agent_weights"][None].copy()) if settings.wconcat else None
-        return cls(unet, weights)
+        return cls(settings, unet, weights)
 
 
 def label_inputs(z: Tensor, mask: Tensor) -> Tensor:

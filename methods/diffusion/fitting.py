@@ -21,11 +21,11 @@ from methods.diffusion.head_training import HeadTraining, TrainedHeads
 from methods.diffusion.heads import HeadNetworks, target_scales, useful_heads
 from methods.diffusion.journal import Journal
 from methods.diffusion.model import SegmentModel
-from methods.diffusion.pending import use_fast_matmul
 from methods.diffusion.settings import SegmentSettings
 from methods.diffusion.trainer import STAGE as DENOISER_STAGE
-from methods.diffusion.trainer import DenoiserTraining, TrainedDenoiser, held_out_loss
+from methods.diffusion.trainer import DenoiserTraining, TrainedDenoiser, held_out_losses
 from methods.diffusion.validity import calibrate
+from methods.networks.precision import fast_matmul
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 
@@ -56,11 +56,23 @@ def fit_segment_models(
         UnsupportedError: if no window fits into an episode.
         TimeoutError: after `run.deadline`.
     """
+    if run.device != "cpu":
+        return _fit(settings, data, run, labels, {"matmul": torch.get_float32_matmul_precision()})
+    with fast_matmul() as precision:
+        return _fit(settings, data, run, labels, precision)
+
+
+def _fit(
+    settings: SegmentSettings,
+    data: OfflineDataset,
+    run: Run,
+    labels: Sequence[NDArray[np.float32]] | None,
+    precision: dict[str, Any],
+) -> list[SegmentModel]:
     began = time.monotonic()
     require_finite(data)
     index = WindowIndex(data, settings.horizon, padded=settings.pad_windows)
     z = _labels(settings, labels, len(index), run)
-    precision = use_fast_matmul() if run.device == "cpu" else {"matmul": "as torch has it"}
     codec = Codec.fit(settings, data, run.device)
     journal = Journal(run, settings.updates + settings.head_updates)
     journal.report(0, "preparing the data", now=True)
@@ -136,10 +148,11 @@ class _Shared:
             {},
         )
         judging = run.generator("diffusion/judging", replica)
-        loss = held_out_loss(settings, model.denoise, self.windows, held_out, labels, judging)
+        losses = held_out_losses(settings, model.denoise, self.windows, held_out, labels, judging)
         parameters = sum(p.numel() for module in (model.denoiser, model.heads) for p in module.parameters())
         model.diagnosis |= {
-            "heldout_denoising_loss": _finite(loss),
+            "heldout_denoising_loss": _finite(losses.noise),
+            "heldout_reconstruction_loss": _finite(losses.data),
             "training_loss": _finite(denoisers.training_loss[replica]),
             "loss_curve": [[int(point[0]), _finite(point[1 + replica])] for point in denoisers.curve],
             "heads": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any, Self
@@ -17,11 +18,11 @@ from methods.diffusion.denoiser import Composition, Denoise, Denoiser
 from methods.diffusion.guidance import composed
 from methods.diffusion.heads import HeadNetworks, HeadQueries
 from methods.diffusion.known import ClampConditioning, Conditioning, Known
-from methods.diffusion.pending import use_fast_matmul
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import Batches, NoiseSource, sample
 from methods.diffusion.settings import HEADS, SegmentSettings
 from methods.diffusion.validity import Thresholds
+from methods.networks.precision import fast_matmul
 from tasks.common.errors import MethodError
 from tasks.spec import TaskSpec
 
@@ -51,7 +52,8 @@ class SegmentModel(HeadQueries):
         returns_scale, returns_shift: the condition is c = (return-to-go − shift) / scale, 1 at the best episode.
         diverged: whether a parameter is not finite; `sample` then raises MethodError.
         thresholds: {scope: {metric: {quantile: δ}}} of held-out real data, see `methods.diffusion.validity`.
-        diagnosis: heldout_denoising_loss, training_loss, loss_curve [[updates, loss], ...],
+        diagnosis: heldout_denoising_loss (of ε̂), heldout_reconstruction_loss (of x̂_0), training_loss,
+            loss_curve [[updates, loss], ...],
             heads {name: {training, heldout}}, seconds {stage: s}, thresholds, precision,
             compute {width, updates, batch_size, learning_rate, head_updates, parameters}, windows, heldout_windows.
     """
@@ -160,8 +162,6 @@ class SegmentModel(HeadQueries):
         fits = self.settings.labels == (composition is not None)
         require(fits, "sample", f"composition={composition}", "one iff the model was fitted with labels")
         require(0 < null_dropout <= 1, "sample", f"null_dropout={null_dropout}", "a probability above 0")
-        if self.device == "cpu":
-            use_fast_matmul()
         batch, n = known.mask.shape[0], self.spec.n_agents
         returns = torch.as_tensor(target, dtype=torch.float32, device=self.device)
         returns = (returns[:, None] if returns.dim() == 1 else returns).expand(batch, n)
@@ -175,7 +175,8 @@ class SegmentModel(HeadQueries):
                 null = noise((batch, n)) > torch.special.ndtri(torch.tensor(null_dropout)).item()
             return slices(lambda *of_rows: self._guided(k, labels, weights, *of_rows), x, returns, null)
 
-        return sample(denoise, sampler, tuple(known.values.shape), noise, known=known, conditioning=conditioning)
+        with fast_matmul() if self.device == "cpu" else contextlib.nullcontext():
+            return sample(denoise, sampler, tuple(known.values.shape), noise, known=known, conditioning=conditioning)
 
     def _guided(
         self, k: int, labels: Tensor | None, weights: tuple[float, ...], x: Tensor, returns: Tensor, null: Tensor
@@ -206,7 +207,8 @@ class SegmentModel(HeadQueries):
             "scales": {name: scale.cpu().numpy() for name, scale in self.heads.scales.items()},
         }
         named = {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
-        lasting = {name: value for name, value in self.diagnosis.items() if name != "seconds"}  # of a run, not a model
+        of_the_run = ("seconds", "precision")  # not of the model: they hold times
+        lasting = {name: value for name, value in self.diagnosis.items() if name not in of_the_run}
         told = np.frombuffer(json.dumps(lasting).encode(), dtype=np.uint8).copy()
         return {**named, "settings": self.settings.array(), "held_out": self.held_out, "diagnosis": told}
 

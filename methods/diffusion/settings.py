@@ -40,6 +40,7 @@ class SegmentSettings:
     diffusion_steps: int = 200  # K; MADiTS, Tab. 2
     width: int = 128  # channels of the first level; MADiff's repository, exp_specs
     attention: bool = True  # between agents; False: DoF
+    prediction: str = "noise"  # what the network estimates: ε, as all papers, or "velocity" (inferred option)
     normaliser: str = "cdf"  # of observations; MADiff's repository, exp_specs
     action_normaliser: str = "data"  # continuous actions: "data" as observations (MADiff's repository), or "bounds"
     append_state: bool = False  # model o ⊕ s for every agent (MASTARS' repository on SMAC); else a head predicts s
@@ -92,6 +93,8 @@ class SegmentSettings:
         for name in ("inverse_scope", "dynamics_scope"):
             value = getattr(self, name)
             require(value in ("joint", "per_agent"), "diffusion", f"{name}={value}", "joint or per_agent")
+        prediction = self.prediction
+        require(prediction in ("noise", "velocity"), "diffusion", f"prediction={prediction}", "noise or velocity")
         kind = self.action_normaliser
         require(kind in ("data", "bounds"), "diffusion", f"action_normaliser={kind}", "data or bounds")
         unknown = [name for name in self.heads if name not in HEADS]

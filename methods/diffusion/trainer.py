@@ -54,7 +54,7 @@ class TrainedDenoiser:
 
 
 class DenoiserTraining:
-    """ε-prediction with Adam and an exponential average of the weights.
+    """Adam on what the network estimates, ε or v, and an exponential average of the weights.
 
     Row 0 of every agent stays clean, as it will be when sampling, and is no part of the loss (MADiff, Sec. 3.2).
 
@@ -182,7 +182,7 @@ class DenoiserTraining:
 
 
 def denoising_losses(
-    denoiser: Denoise | Denoiser,
+    denoiser: Denoiser,
     schedule: CosineSchedule,
     clean: Tensor,
     k: Tensor,
@@ -191,31 +191,48 @@ def denoising_losses(
     keep: Tensor,
     labels: Tensor | None,
 ) -> Tensor:
-    """(R, B) mean squared error of ε̂ over rows 1.. of windows (R, B, H, N, D') whose row 0 stays clean."""
-    noisy = schedule.diffuse(clean, k, noise)
-    noisy[:, :, 0] = clean[:, :, 0]
-    eps = denoiser(noisy, k, returns, keep, labels)
-    losses: Tensor = (eps[:, :, 1:] - noise[:, :, 1:]).square().flatten(2).mean(dim=2)
+    """(R, B) mean squared error of what the network estimates, over rows 1.. of windows (R, B, H, N, D')."""
+    estimate = denoiser(_noisy(schedule, clean, k, noise), k, returns, keep, labels)
+    error = estimate - denoiser.target(clean, k, noise)
+    losses: Tensor = error[:, :, 1:].square().flatten(2).mean(dim=2)
     return losses
 
 
+def _noisy(schedule: CosineSchedule, clean: Tensor, k: Tensor, noise: Tensor) -> Tensor:
+    """Windows (R, B, H, N, D') with noise on all rows but the first, which is always known."""
+    noisy = schedule.diffuse(clean, k, noise)
+    noisy[:, :, 0] = clean[:, :, 0]
+    return noisy
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutLosses:
+    """Mean squared errors over noise levels: of ε̂, and of x̂_0 as samplers use it, clipped to [−1, 1].
+
+    An ε̂ that is wrong by little leaves x̂_0 unknown where there is much noise: the second tells more about samples.
+    """
+
+    noise: float
+    data: float
+
+
 @torch.no_grad()
-def held_out_loss(
+def held_out_losses(
     settings: SegmentSettings,
-    denoiser: Denoise | Denoiser,
+    denoise: Denoise,
     windows: DeviceWindows,
     held_out: NDArray[np.int64],
     labels: Tensor | None,
     generator: np.random.Generator,
-) -> float:
-    """Denoising loss of one replica on windows that it was not trained on, with every condition given.
+) -> HeldOutLosses:
+    """Denoising errors of one replica on windows that it was not trained on, with every condition given.
 
     The windows, the noise and the steps k = (2j + 1) K / 2J are fixed by the generator, so that two fits of one seed
     compare.
 
     Args:
         settings: K.
-        denoiser: of one replica.
+        denoise: ε̂ of one replica.
         windows: the data.
         held_out: windows to draw from.
         labels: (W, N), iff `settings.labels`.
@@ -227,10 +244,15 @@ def held_out_loss(
     clean, returns = windows.observations(chosen), windows.conditions(chosen)
     keep = torch.ones(returns.shape, dtype=torch.bool, device=device)
     seen = None if labels is None else label_inputs(labels[chosen], keep)
-    total = 0.0
+    of_noise = of_data = 0.0
     for j in range(_JUDGED_STEPS):
         step = (2 * j + 1) * settings.diffusion_steps // (2 * _JUDGED_STEPS)
         k = torch.full(chosen.shape, step, device=device)
         noise = torch.from_numpy(generator.standard_normal(clean.shape, dtype=np.float32)).to(device)
-        total += float(denoising_losses(denoiser, schedule, clean, k, noise, returns, keep, seen).mean())
-    return total / _JUDGED_STEPS
+        noisy = _noisy(schedule, clean, k, noise)
+        eps = denoise(noisy, k, returns, keep, seen)
+        level = schedule.exact_alpha_bars[step]
+        guess = ((noisy - (1 - level) ** 0.5 * eps) / level**0.5).clamp(-1, 1)
+        of_noise += float((eps - noise)[:, :, 1:].square().mean())
+        of_data += float((guess - clean)[:, :, 1:].square().mean())
+    return HeldOutLosses(of_noise / _JUDGED_STEPS, of_data / _JUDGED_STEPS)

@@ -140,13 +140,14 @@ def test_a_diverged_model_is_not_sampled(fit: Callable[..., SegmentModel]) -> No
         draw(broken, starts())
 
 
-@pytest.mark.parametrize("given", [{}, {"wconcat": True, "attention": False}, {"normaliser": "limits"}])
+@pytest.mark.parametrize("given", [{}, {"wconcat": True, "attention": False}, {"prediction": "velocity"}])
 def test_arrays_restore_the_model_to_the_bit(fit: Callable[..., SegmentModel], given: dict[str, Any]) -> None:
     model, known = fit(**given), starts()
     again = SegmentModel.from_arrays(model.arrays(), model.spec, "cpu")
     assert torch.equal(draw(again, known), draw(model, known))
     assert again.settings == model.settings
-    assert {**again.diagnosis, "seconds": model.diagnosis["seconds"]} == model.diagnosis
+    of_the_run = ("seconds", "precision")
+    assert again.diagnosis == {name: told for name, told in model.diagnosis.items() if name not in of_the_run}
     assert again.thresholds == model.thresholds
     x = known.values
     assert torch.equal(again.forward_dynamics(x, again.act(x, x)), model.forward_dynamics(x, model.act(x, x)))
