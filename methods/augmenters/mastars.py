@@ -33,6 +33,7 @@ class MASTARSConfig(SegmentConfig):
     subgoal: bool = True  # False: everything after the first row is new (Sec. 4.4)
     sequential: bool = True  # False: all agents in one pass (Sec. 4.4)
     inpainting: bool = True  # False: agents are sampled from their first rows alone, and cut in (inferred)
+    keep_unchanged: bool = True  # return windows in which every agent keeps all (repository), with the model's actions
     value_noise: float = 0.0  # sigma; values are multiplied by U[1 - sigma, 1 + sigma] (Sec. 4.5)
     known_level: str = "paper"  # noise of pasted values: "paper" (Eq. 5c) or "repaint" (Lugmayr et al. 2022)
     jump_length: int = 10  # of a resampling jump; RePaint
@@ -70,6 +71,7 @@ class MASTARS(SegmentAugmenter[MASTARSConfig]):
         "subgoal",
         "sequential",
         "inpainting",
+        "keep_unchanged",
         "value_noise",
         "known_level",
         "jump_length",
@@ -85,6 +87,11 @@ class MASTARS(SegmentAugmenter[MASTARSConfig]):
             value_gamma=self.config.value_gamma,
             value_literal=self.config.value_literal,
         )
+
+    @property
+    def keep_unchanged(self) -> bool:
+        """As the config says."""
+        return self.config.keep_unchanged
 
     def new_rows(
         self, values: NDArray[np.float32], lengths: NDArray[np.int64], choices: np.random.Generator

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.common.errors import MethodError
-
 STAGES = ("sampling", "heads", "bookkeeping")
 
 
@@ -44,7 +42,6 @@ class GenerationReport:
     extra: dict[str, Any] = field(default_factory=dict)
     _seen_at: Counter[int] = field(default_factory=Counter)
     _accepted_at: Counter[int] = field(default_factory=Counter)
-    _barren: int = 0
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -66,20 +63,6 @@ class GenerationReport:
             self.rejected[reason] += len(accepted) - kept
         self._seen_at.update(positions.tolist())
         self._accepted_at.update(positions[accepted].tolist())
-        self._barren = 0 if kept else self._barren + 1
-
-    def require_progress(self, owner: str, patience: int) -> None:
-        """Ends a generation that would never end.
-
-        Raises:
-            MethodError: after `patience` batches in a row without one accepted window.
-        """
-        if self._barren < patience:
-            return
-        raise MethodError(
-            f"{owner}: the last {patience} batches had no acceptable window; {self.summary()} "
-            "Raise the threshold, or train longer."
-        )
 
     def summary(self) -> str:
         """For an error: what was accepted, why the rest was not, the threshold and what it is calibrated to."""

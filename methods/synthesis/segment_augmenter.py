@@ -102,6 +102,11 @@ class SegmentAugmenter(ModelAugmenter[ConfigT]):
         super().__init__(config)
         self._held_out: HeldOutWindows | None = None
 
+    @property
+    def keep_unchanged(self) -> bool:
+        """Whether windows in which nothing was regenerated are returned."""
+        return True
+
     @abstractmethod
     def regenerate(self, source: SourceWindows, sampling: Sampling) -> Generated:
         """New windows from real ones."""
@@ -154,7 +159,16 @@ class SegmentAugmenter(ModelAugmenter[ConfigT]):
         self._report = report = self._new_report(model, sampler, run.generator("segments/calibration"))
         proposer = _Proposer(self, data, sampling, report, run.generator("segments/windows"))
         goal = SegmentGoal(segments=config.segments) if amount is None else SegmentGoal(transitions=amount)
-        rows = collect_segments(proposer, model, goal, report, run, owner=self.name, largest=config.windows_at_once)
+        rows = collect_segments(
+            proposer,
+            model,
+            goal,
+            report,
+            run,
+            owner=self.name,
+            largest=config.windows_at_once,
+            keep_unchanged=self.keep_unchanged,
+        )
         with report.timed("bookkeeping"):
             return emit_episodes(model, rows, data)
 

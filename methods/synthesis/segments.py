@@ -16,8 +16,9 @@ from methods.diffusion.model import SegmentModel
 from methods.synthesis.emission import GeneratedRows
 from methods.synthesis.emit import until_amount
 from methods.synthesis.report import GenerationReport
+from tasks.common.errors import MethodError
 
-PATIENCE = 20  # batches in a row without an accepted window; inferred, MASTARS' repository tries 1,000 of 256 windows
+PATIENCE = 20  # batches in a row without a success; inferred, MASTARS' repository tries 1,000 of 256 windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ def collect_segments(
     *,
     owner: str,
     largest: int = 1024,
+    keep_unchanged: bool = True,
 ) -> GeneratedRows:
     """Generated windows whose error is at most `report.threshold`, in the order in which they were proposed.
 
@@ -89,21 +91,26 @@ def collect_segments(
         run: progress and deadline.
         owner: for messages.
         largest: windows a batch at most.
+        keep_unchanged: whether windows without a new row are kept as well; they never count as progress.
 
     Raises:
-        MethodError: after `PATIENCE` batches without an accepted window.
+        MethodError: after `PATIENCE` batches without an accepted window that has a new row.
         TimeoutError: after the deadline.
     """
     limit = math.inf if report.threshold is None else report.threshold
     parts: list[GeneratedRows] = []
     lengths, new_shares = np.zeros(0, dtype=np.int64), np.zeros(0)
-    needed = goal.needed(lengths)
+    needed, barren = goal.needed(lengths), 0
     while needed is None:
         missing = goal.missing(lengths, model.settings.horizon)
         rate = (report.accepted + 1) / (report.windows + 1)  # optimistic by one window
         candidates = propose(min(largest, math.ceil(missing / rate)))
-        accepted = candidates.errors <= limit  # (B,)
-        report.count(accepted, candidates.starts)
+        changed, valid = candidates.new_shares > 0, candidates.errors <= limit  # (B,)
+        judged = changed | keep_unchanged
+        accepted = valid & judged
+        report.count(accepted[judged], candidates.starts[judged])
+        report.count(accepted[~judged], candidates.starts[~judged], reason="unchanged")
+        barren = 0 if (valid & changed).any() else barren + 1
         with report.timed("heads"):
             parts.append(_rows(candidates, accepted, model))
         lengths = np.concatenate([lengths, parts[-1].lengths])
@@ -112,7 +119,11 @@ def collect_segments(
         wanted = goal.segments if goal.transitions is None else goal.transitions
         done = len(lengths) if goal.transitions is None else int(lengths.sum())
         run.report(min(done, wanted or done), wanted or done, f"{owner}: {report.accepted} of {report.windows} windows")
-        report.require_progress(owner, PATIENCE)
+        if needed is None and barren >= PATIENCE:
+            raise MethodError(
+                f"{owner}: none of the last {PATIENCE} batches had an acceptable window with new rows; "
+                f"{report.summary()} Raise the threshold, or train longer."
+            )
     report.extra["new_row_share"] = float(new_shares[:needed].mean())
     report.extra["unchanged_share"] = float((new_shares[:needed] == 0).mean())
     return GeneratedRows.join(parts)[:needed]

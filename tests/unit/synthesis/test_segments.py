@@ -113,14 +113,31 @@ def test_transitions_are_met_by_whole_segments() -> None:
     assert single.lengths.tolist() == [1] * 7  # no threshold: everything passes
 
 
-@pytest.mark.parametrize("error", [5.0, math.nan])
-def test_an_unreachable_threshold_ends_in_a_clear_error(error: float) -> None:
-    propose = Numbered(lambda n: error)
+@pytest.mark.parametrize("error", [lambda n: 5.0, lambda n: math.nan, lambda n: 5.0 * (n % 2)])
+def test_an_unreachable_threshold_ends_in_a_clear_error(error: Any) -> None:
+    propose = Numbered(error)  # windows of even numbers have no new row: that they pass is no progress
     report = GenerationReport(threshold=0.5, threshold_kind="fixed", calibrated=2.25)
-    with pytest.raises(MethodError, match=r"0 of \d+ .*threshold is 0.5 \(fixed\).*it is 2.25") as failure:
-        collect(propose, SegmentGoal(segments=4), report)
+    with pytest.raises(MethodError, match=r"of \d+ .*threshold is 0.5 \(fixed\).*it is 2.25") as failure:
+        collect(propose, SegmentGoal(segments=400), report)
     assert len(propose.batches) == PATIENCE
-    assert f"dynamics {sum(propose.batches)}" in str(failure.value)
+    assert f"dynamics {sum(propose.batches) - report.accepted}" in str(failure.value)
+
+
+def test_unchanged_windows_can_be_left_out() -> None:
+    model, report = cast(SegmentModel, Rewarded()), GenerationReport(threshold=1.0)
+    rows = collect_segments(
+        Numbered(lambda n: 2.0 * (n % 4 == 3)),
+        model,
+        SegmentGoal(segments=3),
+        report,
+        Run(seeds=(0,)),
+        owner="test",
+        largest=8,
+        keep_unchanged=False,
+    )
+    assert rows.rewards[:, 0].tolist() == [1, 5, 9]
+    assert report.extra["unchanged_share"] == 0
+    assert report.rejected["unchanged"] == report.windows / 2
 
 
 def test_the_report_adds_up_and_is_json() -> None:
