@@ -22,10 +22,8 @@ def size(home: Home = None, as_json: AsJson = False) -> None:
 
     folder = home_folder(home)
     unfinished = stored_checkpoints(folder)
-    sizes: dict[str, tuple[int, int]] = {
-        **ArtefactStore(folder).sizes(),
-        FOLDER: (len(unfinished), sum(path.stat().st_size for path in unfinished)),
-    }
+    sizes = {str(stage): size for stage, size in ArtefactStore(folder).sizes().items()}
+    sizes[FOLDER] = (len(unfinished), sum(path.stat().st_size for path in unfinished))
     if as_json:
         print_json({stage: {"artefacts": n, "bytes": total} for stage, (n, total) in sizes.items()})
         return

@@ -33,7 +33,7 @@ def test_the_augmenter_of_the_text_passes_its_own_check(jitter: None, capsys: py
     assert [words[0] for words in commands] == ["plugin", "show", "run"]
     for words in commands[:2]:
         assert main(words) == ExitCode.OK, capsys.readouterr()
-    assert "augmenter jitter: 45 checks passed" in capsys.readouterr().out
+    assert "augmenter jitter: 60 checks passed" in capsys.readouterr().out
 
 
 def test_the_matrix_of_the_text_is_a_valid_one(

@@ -71,7 +71,7 @@ def test_the_tests_of_a_new_package_pass(installed: Path) -> None:
         "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests), "--rootdir", str(tests), path=installed / "site"
     )
     assert done.returncode == 0, done.stdout
-    assert "45 passed" in done.stdout
+    assert "60 passed" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_failed_check_ends_in_exit_code_4(misbehaving: None, capsys: pytest.Ca
     assert main(["plugin", "check", "bad-nan"]) == ExitCode.INVALID
     out, err = capsys.readouterr()
     assert "failed  continuous: returns a valid dataset: Augmenter 'bad-nan' returned data" in out
-    assert err.startswith("Error: augmenter bad-nan: 30 of 45 checks failed. First: continuous:")
+    assert err.startswith("Error: augmenter bad-nan: 30 of 60 checks failed. First: continuous:")
     assert "Traceback" not in err
 
 
