@@ -38,7 +38,7 @@ class MASTARSConfig(SegmentConfig):
     known_level: str = "paper"  # noise of pasted values: "paper" (Eq. 5c) or "repaint" (Lugmayr et al. 2022)
     jump_length: int = 10  # of a resampling jump; RePaint
     resamples: int = 1  # 1: none, as MASTARS' repository; RePaint has 10
-    state_mode: str = "append"  # global state: "append" it to every observation (repository) or predict it by a "head"
+    state_mode: str = "head"  # global state: a "head" predicts it (inferred), or "append" it to every observation
     value_gamma: float = 0.99  # Eq. 12
     value_literal: bool = False  # True: gradients through the target, no end of episodes (repository)
 
