@@ -27,6 +27,7 @@ def unet_config(settings: SegmentSettings, n_agents: int, features: int) -> UNet
         width=settings.width,
         attention=settings.attention,
         label_size=2 * n_agents if settings.labels else 0,
+        first_skip=settings.first_skip,
     )
 
 

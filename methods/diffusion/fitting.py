@@ -29,6 +29,7 @@ from methods.networks.precision import fast_matmul
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 
+_COMPUTE = ("width", "first_skip", "prediction", "updates", "batch_size", "learning_rate", "head_updates")
 _ROWS = 16_384  # encoded at a time
 _CALIBRATING = 4_096  # held-out windows that thresholds are measured on, at most
 
@@ -166,8 +167,7 @@ class _Shared:
             "returns_scale": self.codec.returns_scale,
             "returns_shift": self.codec.returns_shift,
             "compute": {
-                **{name: getattr(settings, name) for name in ("width", "updates", "batch_size", "learning_rate")},
-                "head_updates": settings.head_updates,
+                **{name: getattr(settings, name) for name in _COMPUTE},
                 "parameters": parameters,
             },
         }

@@ -55,7 +55,7 @@ class SegmentModel(HeadQueries):
         diagnosis: heldout_denoising_loss (of ε̂), heldout_reconstruction_loss (of x̂_0), training_loss,
             loss_curve [[updates, loss], ...],
             heads {name: {training, heldout}}, seconds {stage: s}, thresholds, precision,
-            compute {width, updates, batch_size, learning_rate, head_updates, parameters}, windows, heldout_windows.
+            compute {width, updates, ..., parameters}, windows, heldout_windows.
     """
 
     def __init__(

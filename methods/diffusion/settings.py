@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -40,6 +40,7 @@ class SegmentSettings:
     diffusion_steps: int = 200  # K; MADiTS, Tab. 2
     width: int = 128  # channels of the first level; MADiff's repository, exp_specs
     attention: bool = True  # between agents; False: DoF
+    first_skip: bool = False  # full resolution from the first level to the last block (inferred option)
     prediction: str = "noise"  # what the network estimates: ε, as all papers, or "velocity" (inferred option)
     normaliser: str = "cdf"  # of observations; MADiff's repository, exp_specs
     action_normaliser: str = "data"  # continuous actions: "data" as observations (MADiff's repository), or "bounds"
@@ -107,8 +108,9 @@ class SegmentSettings:
 
         Where it fixes the updates, the average of the weights begins after a fifth of them at the latest (inferred).
         """
-        names = ("width", "updates", "batch_size", "learning_rate", "ema_every", "head_updates")
-        given = {name: getattr(budget, name) for name in names if getattr(budget, name) is not None}
+        own = {field.name for field in fields(self)}
+        given = {f.name: getattr(budget, f.name) for f in fields(budget) if f.name in own}
+        given = {name: value for name, value in given.items() if value is not None}
         if "updates" in given:
             given["ema_start"] = min(self.ema_start, given["updates"] // 5)
         return replace(self, **given)
@@ -120,5 +122,5 @@ class SegmentSettings:
     @classmethod
     def from_array(cls, array: NDArray[np.uint8]) -> Self:
         """What `array` returned, read back."""
-        fields = json.loads(array.tobytes())
-        return cls(**{**fields, "heads": tuple(fields["heads"])})
+        values = json.loads(array.tobytes())
+        return cls(**{**values, "heads": tuple(values["heads"])})

@@ -37,6 +37,8 @@ class UNetConfig:
         width: channels of the first level and of every embedding; a multiple of 8, for the group norm.
         multipliers: channels of each level in units of `width`.
         attention: False: agents never see each other (DoF).
+        first_skip: the last block sees the first level's output beside what comes up. MADiff's network does without,
+            so every value takes the way through the second level; with it a short training suffices (inferred option).
         label_size: L, length of the label vector of an agent with its mask; 0: no labels (CODI has them).
     """
 
@@ -46,6 +48,7 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 4, 8)
     attention: bool = True
     label_size: int = 0
+    first_skip: bool = False
 
     def __post_init__(self) -> None:
         factor = 2 ** (len(self.multipliers) - 1)
@@ -103,7 +106,7 @@ class TemporalUNet(nn.Module):
         self.grow = nn.ModuleList(resample(Geometry.doubling(rows[i]), sizes[i - 1]) for i in range(deepest, 0, -1))
         attended = [sizes[-1], *sizes[:0:-1]] if config.attention else []
         self.attention = nn.ModuleList(AgentAttention(channels, generators) for channels in attended)
-        self.last = ConvolutionBlock(rows[0], (sizes[0], sizes[0]), generators)
+        self.last = ConvolutionBlock(rows[0], (sizes[0] * (1 + config.first_skip), sizes[0]), generators)
         self.head = StackedLinear(sizes[0], config.features, generators)
         # The conditions of all blocks as one product: Linear(Mish(embedding)) of each, side by side.
         conditioned = [module for module in self.modules() if isinstance(module, ResidualBlock | AgentAttention)]
@@ -152,7 +155,8 @@ class TemporalUNet(nn.Module):
         for index, (pair, grow) in enumerate(zip(self.up, self.grow, strict=True)):
             y = torch.cat([y, attend(index + 1, skips.pop())], dim=-1)
             y = grow(blocks(pair, y))
-        noise: Tensor = self.head(self.last(y).flatten(1, 2))  # (R, M · H, D)
+        y = self.last(torch.cat([y, skips[0]], dim=-1) if self.config.first_skip else y)
+        noise: Tensor = self.head(y.flatten(1, 2))  # (R, M · H, D)
         return noise.view(replicas, batch, n, horizon, features).transpose(2, 3)
 
     def arrays(self) -> list[dict[str, NDArray[np.float32]]]:

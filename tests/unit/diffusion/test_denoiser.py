@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from methods.diffusion.denoiser import Composition, Denoiser, label_inputs
@@ -51,3 +52,15 @@ def test_agents_are_weighted_by_their_share(tiny: Make) -> None:
         torch.testing.assert_close(weighted.inference()(*inputs, *condition), expected)
     weighted(*inputs, *condition).sum().backward()
     assert weighted.agent_weights.grad is not None
+
+
+@pytest.mark.parametrize("first_skip", [False, True])
+def test_the_first_skip_is_a_way_around_the_lower_levels(tiny: Make, first_skip: bool) -> None:
+    denoiser = Denoiser.create(tiny(first_skip=first_skip), 2, 3, [np.random.default_rng(1)]).requires_grad_(False)
+    for parameter in denoiser.unet.grow[-1].parameters():
+        parameter.zero_()
+    draw = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(1, 1, 8, 2, 3, generator=draw) for _ in range(2))
+    given = (torch.tensor([[3]]), torch.ones(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool))
+    assert torch.equal(denoiser(one, *given), denoiser(other, *given)) != first_skip
+    torch.testing.assert_close(denoiser.inference()(one, *given), denoiser(one, *given), atol=1e-5, rtol=0)

@@ -154,6 +154,8 @@ def test_the_diagnosis_tells_what_was_computed(tiny: Make, episodes: Episodes) -
     diagnosis = fit_segment_models(settings, episodes(), Run(seeds=(3,)))[0].diagnosis
     assert diagnosis["compute"] == {
         "width": 8,
+        "first_skip": False,
+        "prediction": "noise",
         "updates": 6,
         "batch_size": 4,
         "learning_rate": 1e-3,

@@ -140,7 +140,9 @@ def test_a_diverged_model_is_not_sampled(fit: Callable[..., SegmentModel]) -> No
         draw(broken, starts())
 
 
-@pytest.mark.parametrize("given", [{}, {"wconcat": True, "attention": False}, {"prediction": "velocity"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"wconcat": True, "attention": False}, {"prediction": "velocity", "first_skip": True}]
+)
 def test_arrays_restore_the_model_to_the_bit(fit: Callable[..., SegmentModel], given: dict[str, Any]) -> None:
     model, known = fit(**given), starts()
     again = SegmentModel.from_arrays(model.arrays(), model.spec, "cpu")
