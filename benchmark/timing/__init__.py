@@ -1,4 +1,4 @@
 """`bench timing`: speed as ratios, each measured against its baseline in one run on one machine.
 
-A measurement is one function in `engines`, `data`, `learners` or `startup`; `measurements.MEASUREMENTS` is the table.
+A group of measurements is one function in a module of this package; `measurements.MEASUREMENTS` is the table.
 """

@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 
 @app.callback(invoke_without_command=True)
 def timing(
-    only: Annotated[str, typer.Option(help="Comma-separated groups: engine, data, learner, startup.")] = "",
+    only: Annotated[str, typer.Option(help="Comma-separated groups: engine, data, learner, diffusion, startup.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:K.")] = "cpu",
     save: Annotated[bool, typer.Option("--save", help="Write the result to results/timings/.")] = False,
     results: Results = None,

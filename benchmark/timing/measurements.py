@@ -53,6 +53,7 @@ MEASUREMENTS: dict[str, tuple[str, str]] = {
     "engine": ("benchmark.timing.engines:measure", "the batched MPE core against mpe2's loop"),
     "data": ("benchmark.timing.data:measure", "opening a dataset of a million steps, and sampling from it"),
     "learner": ("benchmark.timing.learners:measure", "five seeds together against five one after another"),
+    "diffusion": ("benchmark.timing.diffusion:measure", "the temporal U-Net against MADiff's in plain modules"),
     "startup": ("benchmark.timing.startup:measure", "how soon the command line answers"),
 }
 

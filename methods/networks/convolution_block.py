@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.networks.short_convolution import Form, Geometry, StackedConvolution, convolve, form_of, gradients, prepare
+from methods.networks.short_convolution import (
+    Form,
+    Geometry,
+    StackedConvolution,
+    as_images,
+    as_rows,
+    convolve,
+    form_of,
+    gradients,
+    prepare,
+)
 
 GROUPS, EPSILON = 8, 1e-5
 
@@ -35,11 +45,11 @@ def group_norm(y: Tensor, scale: Tensor, shift: Tensor, fused: bool) -> tuple[Te
         variance, mean = torch.var_mean(groups, dim=(2, 4), correction=0, keepdim=True)
         inverse = (variance + EPSILON).rsqrt()
         return torch.addcmul(shift, ((groups - mean) * inverse).view(y.shape), scale), Moments((mean,), (inverse,))
-    replicas = zip(_images(y), scale.flatten(1).unbind(), shift.flatten(1).unbind(), strict=True)
+    replicas = zip(as_images(y), scale.flatten(1).unbind(), shift.flatten(1).unbind(), strict=True)
     sizes = _sizes(y)
     taken = [torch.native_group_norm(image, gamma, beta, *sizes, GROUPS, EPSILON) for image, gamma, beta in replicas]
     normal, mean_of, inverse_of = zip(*taken, strict=True)
-    return _rows(normal, y), Moments(mean_of, inverse_of)
+    return as_rows(normal), Moments(mean_of, inverse_of)
 
 
 def group_norm_gradients(
@@ -56,29 +66,15 @@ def group_norm_gradients(
         of_y = (inverse * torch.addcmul(centred, normal.view(groups.shape), slope, value=-1)).view(y.shape)
         return of_y, (of_z * normal).sum(dim=(1, 2), keepdim=True), of_z.sum(dim=(1, 2), keepdim=True)
     sizes, backward = _sizes(y), torch.ops.aten.native_group_norm_backward
-    replicas = zip(_images(of_z), _images(y), *moments, scale.flatten(1).unbind(), strict=True)
+    replicas = zip(as_images(of_z), as_images(y), *moments, scale.flatten(1).unbind(), strict=True)
     taken = [backward(*tensors, *sizes, GROUPS, [True, True, True]) for tensors in replicas]
     of_images, of_scale, of_shift = zip(*taken, strict=True)
-    return _rows(of_images, y), _stack(of_scale).view(scale.shape), _stack(of_shift).view(scale.shape)
-
-
-def _images(rows: Tensor) -> tuple[Tensor, ...]:
-    """The replicas of (R, M, L, C), each seen as an image (M, C, 1, L), channels last."""
-    return rows.unsqueeze(2).permute(0, 1, 4, 2, 3).unbind()
-
-
-def _rows(images: tuple[Tensor, ...], like: Tensor) -> Tensor:
-    """The inverse of `_images`."""
-    return _stack(images).permute(0, 1, 3, 4, 2).view(like.shape)
+    return as_rows(of_images), torch.stack(of_scale).view(scale.shape), torch.stack(of_shift).view(scale.shape)
 
 
 def _sizes(rows: Tensor) -> tuple[int, int, int]:
     _, m, length, channels = rows.shape
     return m, channels, length
-
-
-def _stack(parts: tuple[Tensor, ...]) -> Tensor:
-    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)  # one replica: no copy
 
 
 def mish_factor(z: Tensor, derivative: bool) -> tuple[Tensor, Tensor | None]:
@@ -139,7 +135,7 @@ class ConvolutionBlock(nn.Module):
             z, _ = group_norm(conv.inference(x), self.scale, self.shift, x.device.type == "cpu")
             w, _ = mish_factor(z, derivative=False)
             return z.mul_(w) if added is None else torch.addcmul(added, z, w)
-        how = conv.geometry, form_of(conv.geometry, x.device), x.device.type == "cpu"
+        how = conv.geometry, form_of(conv.geometry, x.device, training=True), x.device.type == "cpu"
         y: Tensor = _Block.apply(  # type: ignore[no-untyped-call]  # as torch has it
             x, conv.weight, conv.bias, self.scale, self.shift, added, *how
         )

@@ -73,6 +73,15 @@ def test_every_form_is_torch_s_convolution_with_its_gradients(geometry: Geometry
         torch.testing.assert_close(of_bias[r, 0], module.bias.grad)
 
 
+@pytest.mark.parametrize("geometry", [Geometry.convolution(6, 5), Geometry.convolution(8, 3, 2)])
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_library_form(geometry: Geometry, replicas: int) -> None:
+    stacked = StackedConvolution(geometry, (3, 8), generators(replicas)).double()
+    x, weight, bias = seeded(replicas, 5, geometry.rows_in, 3), stacked.weight.detach(), stacked.bias.detach()
+    found = convolve(x, prepare(weight, "library"), bias, geometry, "library")
+    torch.testing.assert_close(found, convolve(x, weight, bias, geometry, "rows"))
+
+
 def test_geometry_by_hand() -> None:
     """Kernel 5 on two rows: y₀ sees rows 0 and 1 in taps 2 and 3, y₁ in taps 1 and 2; taps 0 and 4 are idle."""
     two = Geometry.convolution(2, 5)
