@@ -3,7 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.networks.temporal_unet import TemporalUNet, UNetConfig
+from methods.networks import convolution_block, short_convolution, temporal_unet
+from methods.networks.short_convolution import Form, Geometry, form_of
+from methods.networks.temporal_unet import TemporalUNet, UNetConfig, folded
 from tasks.common.errors import UsageError
 from tasks.common.seeding import make_generator
 
@@ -155,3 +157,41 @@ def test_arrays_restore_the_network() -> None:
         unet.load_arrays(unet.arrays()[:1])
     with pytest.raises(UsageError, match="differs"):
         unet.load_arrays(make(2, features=6).arrays())
+
+
+def test_the_forms_of_a_gpu_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = make(2, horizon=24).double()
+    x, k, returns, keep = inputs(2, horizon=24)
+    given = x.double(), k, returns.double(), keep
+    expected = unet(*given)
+    expected.square().sum().backward()
+    gradients = [p.grad.clone() for p in unet.parameters() if p.grad is not None]
+    unet.zero_grad()
+
+    def of_gpu(geometry: Geometry, device: torch.device, training: bool) -> Form:
+        return form_of(geometry, torch.device("cuda"), training)
+
+    for module in (convolution_block, short_convolution):
+        monkeypatch.setattr(module, "form_of", of_gpu)
+    norm, norm_gradients = convolution_block.group_norm, convolution_block.group_norm_gradients
+    monkeypatch.setattr(convolution_block, "group_norm", lambda *given: norm(*given[:-1], False))
+    monkeypatch.setattr(convolution_block, "group_norm_gradients", lambda *given: norm_gradients(*given[:-1], False))
+    found = unet(*given)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    found.square().sum().backward()
+    for p, gradient in zip(unet.parameters(), gradients, strict=True):
+        torch.testing.assert_close(p.grad, gradient, rtol=1e-8, atol=1e-8)
+
+
+def test_folded_takes_slices_and_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet, given = make(2), inputs(2)
+    with torch.no_grad():
+        expected = unet(*given)
+    fixed = folded(unet)
+    with torch.no_grad():
+        for p in unet.parameters():
+            p.zero_()
+    torch.testing.assert_close(fixed(*given, None), expected, rtol=1e-4, atol=2e-5)
+    monkeypatch.setattr(temporal_unet, "_SLICE_VALUES", 1)  # one window at a time
+    torch.testing.assert_close(fixed(*given, None), expected, rtol=1e-4, atol=2e-5)
+    assert not fixed(*given, None).requires_grad
