@@ -17,8 +17,9 @@ from methods.networks.short_convolution import (
     Form,
     Geometry,
     StackedConvolution,
-    as_images,
+    as_image,
     as_rows,
+    by_replica,
     convolve,
     form_of,
     gradients,
@@ -28,53 +29,40 @@ from methods.networks.short_convolution import (
 GROUPS, EPSILON = 8, 1e-5
 
 
-class Moments(NamedTuple):
-    """Mean and 1/σ of each group, in the shapes of the kernel that took them: one pair a replica, or one for all."""
+def group_norm(y: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """γ (y − mean) / σ + β over (L, C / 8), the means, and 1 / σ: y (..., M, L, C), γ and β (..., 1, 1, C).
 
-    mean: tuple[Tensor, ...]
-    inverse: tuple[Tensor, ...]
-
-
-def group_norm(y: Tensor, scale: Tensor, shift: Tensor, fused: bool) -> tuple[Tensor, Moments]:
-    """γ (y − mean) / σ + β over (L, C / 8): y (R, M, L, C), γ and β (R, 1, 1, C).
-
-    `fused` takes torch's channels-last kernel, which only a CPU has; the formula in plain operations is the same.
+    One replica (M, L, C), as on a CPU, takes torch's channels-last kernel, which other devices lack; R at once take the
+    formula in plain operations.
     """
-    if not fused:
-        groups = y.view(*y.shape[:3], GROUPS, -1)  # (R, M, L, 8, C / 8)
-        variance, mean = torch.var_mean(groups, dim=(2, 4), correction=0, keepdim=True)
-        inverse = (variance + EPSILON).rsqrt()
-        return torch.addcmul(shift, ((groups - mean) * inverse).view(y.shape), scale), Moments((mean,), (inverse,))
-    replicas = zip(as_images(y), scale.flatten(1).unbind(), shift.flatten(1).unbind(), strict=True)
-    sizes = _sizes(y)
-    taken = [torch.native_group_norm(image, gamma, beta, *sizes, GROUPS, EPSILON) for image, gamma, beta in replicas]
-    normal, mean_of, inverse_of = zip(*taken, strict=True)
-    return as_rows(normal), Moments(mean_of, inverse_of)
+    if y.dim() == 3:
+        m, rows, channels = y.shape
+        affine = scale.view(-1), shift.view(-1)
+        z, mean, inverse = torch.native_group_norm(as_image(y), *affine, m, channels, rows, GROUPS, EPSILON)
+        return as_rows(z), mean, inverse
+    groups = y.view(*y.shape[:-1], GROUPS, -1)  # (..., M, L, 8, C / 8)
+    variance, mean = torch.var_mean(groups, dim=(-3, -1), correction=0, keepdim=True)
+    inverse = (variance + EPSILON).rsqrt()
+    return torch.addcmul(shift, ((groups - mean) * inverse).view(y.shape), scale), mean, inverse
 
 
 def group_norm_gradients(
-    of_z: Tensor, y: Tensor, moments: Moments, scale: Tensor, fused: bool
+    of_z: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of y, γ and β from that of the normalised values (R, M, L, C)."""
-    if not fused:
-        groups = y.view(*y.shape[:3], GROUPS, -1)
-        mean, inverse = moments.mean[0], moments.inverse[0]
-        normal = ((groups - mean) * inverse).view(y.shape)
-        of_normal = (of_z * scale).view(groups.shape)
-        centred = of_normal - of_normal.mean(dim=(2, 4), keepdim=True)
-        slope = (of_normal * normal.view(groups.shape)).mean(dim=(2, 4), keepdim=True)
-        of_y = (inverse * torch.addcmul(centred, normal.view(groups.shape), slope, value=-1)).view(y.shape)
-        return of_y, (of_z * normal).sum(dim=(1, 2), keepdim=True), of_z.sum(dim=(1, 2), keepdim=True)
-    sizes, backward = _sizes(y), torch.ops.aten.native_group_norm_backward
-    replicas = zip(as_images(of_z), as_images(y), *moments, scale.flatten(1).unbind(), strict=True)
-    taken = [backward(*tensors, *sizes, GROUPS, [True, True, True]) for tensors in replicas]
-    of_images, of_scale, of_shift = zip(*taken, strict=True)
-    return as_rows(of_images), torch.stack(of_scale).view(scale.shape), torch.stack(of_shift).view(scale.shape)
-
-
-def _sizes(rows: Tensor) -> tuple[int, int, int]:
-    _, m, length, channels = rows.shape
-    return m, channels, length
+    """Gradients of y, γ and β from that of the normalised values (..., M, L, C)."""
+    if y.dim() == 3:
+        m, rows, channels = y.shape
+        of_image, of_scale, of_shift = torch.ops.aten.native_group_norm_backward(
+            as_image(of_z), as_image(y), mean, inverse, scale.view(-1), m, channels, rows, GROUPS, [True, True, True]
+        )
+        return as_rows(of_image), of_scale, of_shift
+    groups = y.view(*y.shape[:-1], GROUPS, -1)
+    normal = (groups - mean) * inverse
+    of_normal = (of_z * scale).view(groups.shape)
+    centred = of_normal - of_normal.mean(dim=(-3, -1), keepdim=True)
+    slope = (of_normal * normal).mean(dim=(-3, -1), keepdim=True)
+    of_y = (inverse * torch.addcmul(centred, normal, slope, value=-1)).view(y.shape)
+    return of_y, (of_z * normal.view(y.shape)).sum(dim=(-3, -2)), of_z.sum(dim=(-3, -2))
 
 
 def mish_factor(z: Tensor, derivative: bool) -> tuple[Tensor, Tensor | None]:
@@ -92,31 +80,67 @@ def mish_factor(z: Tensor, derivative: bool) -> tuple[Tensor, Tensor | None]:
     return w, torch.addcmul(u, u, w * w, value=-1.0).add_(w)
 
 
+class _Kept(NamedTuple):
+    """What the backward pass needs of the forward pass: prepared weight, convolved rows, their moments, Mish'."""
+
+    prepared: Tensor
+    y: Tensor
+    mean: Tensor
+    inverse: Tensor
+    slope: Tensor | None
+
+
+def _forward(
+    how: tuple[Geometry, Form], derivative: bool, x: Tensor, prepared: Tensor, bias: Tensor, scale: Tensor,
+    shift: Tensor, added: Tensor | None, out: Tensor,
+) -> _Kept:  # fmt: skip
+    """Writes added + Mish(group norm(convolution(x))) to `out`."""
+    y = convolve(x, prepared, bias, *how)
+    z, mean, inverse = group_norm(y, scale, shift)
+    w, slope = mish_factor(z, derivative)
+    if added is None:
+        torch.mul(z, w, out=out)
+    else:
+        torch.addcmul(added, z, w, out=out)
+    return _Kept(prepared, y, mean, inverse, slope)
+
+
 class _Block(torch.autograd.Function):
     """`added` + Mish(group norm(convolution(x)))."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, added: Tensor | None,
-        geometry: Geometry, form: Form, fused: bool,
+        geometry: Geometry, form: Form,
     ) -> Tensor:  # fmt: skip
-        x, prepared = x.contiguous(), prepare(weight, form)
-        y = convolve(x, prepared, bias, geometry, form)
-        z, moments = group_norm(y, scale, shift, fused)
-        w, slope = mish_factor(z, derivative=True)
-        ctx.save_for_backward(x, prepared, scale, y, slope)
-        ctx.moments, ctx.how, ctx.added = moments, (geometry, form, fused), None if added is None else added.shape
-        return z.mul_(w) if added is None else torch.addcmul(added, z, w)
+        x = x.contiguous()
+        out = x.new_empty(*x.shape[:2], geometry.rows_out, weight.shape[-1])
+        ctx.save_for_backward(x, scale)
+        ctx.how, ctx.shapes = (geometry, form), (weight.shape, None if added is None else added.shape)
+        ctx.kept = [
+            _forward((geometry, form), True, one, prepare(w, form), *others)
+            for one, w, *others in by_replica(x.device, x, weight, bias, scale, shift, added, out)
+        ]
+        return out
 
     @staticmethod
     def backward(ctx: Any, of_out: Tensor) -> tuple[Tensor | None, ...]:
-        x, prepared, scale, y, slope = ctx.saved_tensors
-        geometry, form, fused = ctx.how
-        of_z = of_out * slope
-        of_y, of_scale, of_shift = group_norm_gradients(of_z, y, ctx.moments, scale, fused)
-        of_x, of_weight, of_bias = gradients(x, prepared, of_y, geometry, form, ctx.needs_input_grad[0])
-        of_added = of_out.sum_to_size(ctx.added) if ctx.needs_input_grad[5] else None
-        return of_x, of_weight, of_bias, of_scale, of_shift, of_added, None, None, None
+        x, scale = ctx.saved_tensors
+        geometry, form = ctx.how
+        weight_shape, added_shape = ctx.shapes
+        of_x = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
+        of_weight, channels = x.new_empty(weight_shape), weight_shape[-1]
+        of_bias, of_scale, of_shift = x.new_empty(3, len(x), channels).unbind()
+        replicas = by_replica(x.device, x, scale, of_out, of_x, of_weight, of_bias, of_scale, of_shift)
+        for kept, (one, gamma, of_one, to_x, to_weight, *to_affine) in zip(ctx.kept, replicas, strict=True):
+            prepared, y, mean, inverse, slope = kept
+            of_y, *of_affine = group_norm_gradients(of_one * slope, y, mean, inverse, gamma)
+            gradients(one, prepared, of_y, geometry, form, to_x, to_weight)
+            for target, values in zip(to_affine, (of_y.sum(dim=(-3, -2)), *of_affine), strict=True):
+                target.copy_(values)
+        of_added = of_out.sum_to_size(added_shape) if ctx.needs_input_grad[5] else None
+        affine = (-1, 1, 1, channels)
+        return of_x, of_weight, of_bias[:, None], of_scale.view(affine), of_shift.view(affine), of_added, None, None
 
 
 class ConvolutionBlock(nn.Module):
@@ -130,13 +154,15 @@ class ConvolutionBlock(nn.Module):
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """Rows (R, M, L, C_in) -> added + Mish(GN(conv(x))) (R, M, L, C_out); `added` may be broadcast over L."""
-        conv = self.convolution
-        if not torch.is_grad_enabled():
-            z, _ = group_norm(conv.inference(x), self.scale, self.shift, x.device.type == "cpu")
-            w, _ = mish_factor(z, derivative=False)
-            return z.mul_(w) if added is None else torch.addcmul(added, z, w)
-        how = conv.geometry, form_of(conv.geometry, x.device, training=True), x.device.type == "cpu"
-        y: Tensor = _Block.apply(  # type: ignore[no-untyped-call]  # as torch has it
-            x, conv.weight, conv.bias, self.scale, self.shift, added, *how
-        )
-        return y
+        conv, geometry = self.convolution, self.convolution.geometry
+        form = form_of(geometry, x.device, training=torch.is_grad_enabled())
+        if torch.is_grad_enabled():
+            y: Tensor = _Block.apply(  # type: ignore[no-untyped-call]  # as torch has it
+                x, conv.weight, conv.bias, self.scale, self.shift, added, geometry, form
+            )
+            return y
+        out = x.new_empty(*x.shape[:2], geometry.rows_out, conv.weight.shape[-1])
+        tensors = x.contiguous(), conv.prepared(), conv.bias, self.scale, self.shift, added, out
+        for replica in by_replica(x.device, *tensors):
+            _forward((geometry, form), False, *replica)
+        return out

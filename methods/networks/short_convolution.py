@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -110,127 +110,129 @@ def form_of(geometry: Geometry, device: torch.device, training: bool) -> Form:
 
 
 def prepare(weight: Tensor, form: Form) -> Tensor:
-    """The factor that a form needs, from the weight (R, taps in use, C_in, C_out).
+    """The factor that a form needs, from the weight (..., taps in use, C_in, C_out).
 
-    Of `pairs` (C − B, B, A − B); of `library` (R, C_out, C_in, 1, taps), channels last; else the weight itself.
+    Of `pairs` (C − B, B, A − B); of `library` (..., C_out, C_in, 1, taps), channels last; else the weight itself.
     """
     if form == "library":
-        kernels = weight.permute(0, 3, 2, 1).unsqueeze(3)
-        return torch.stack([one.contiguous(memory_format=torch.channels_last) for one in kernels.unbind()])
+        return weight.movedim(-1, -3).contiguous().mT.unsqueeze(-2)
     if form != "pairs":
         return weight
     prepared = weight.clone()
-    prepared[:, ::2] -= weight[:, 1:2]
+    prepared[..., ::2, :, :] -= weight[..., 1:2, :, :]
     return prepared
 
 
 def convolve(x: Tensor, prepared: Tensor, bias: Tensor, geometry: Geometry, form: Form) -> Tensor:
-    """Rows (R, M, L_in, C_in), `prepare`d weight, bias (R, 1, C_out) -> (R, M, L_out, C_out)."""
+    """Rows (M, L_in, C_in), `prepare`d weight, bias (1, C_out) -> (M, L_out, C_out); with a leading R, R at once."""
     if form == "library":
-        return _convolve_images(x, prepared, bias, geometry)
-    (replicas, m), n_out = x.shape[:2], prepared.shape[-1]
+        stride, padding = (1, geometry.stride), (0, (geometry.kernel - 1) // 2)
+        return as_rows(torch.conv2d(as_image(x), prepared, bias.view(-1), stride, padding))
+    add_product = _SINGLE.add_product if x.dim() == 3 else _STACKED.add_product
     if form == "unfolded":
-        y = torch.baddbmm(bias, _neighbourhoods(x, geometry).flatten(1, 2), prepared.flatten(1, 2))
-        return y.view(replicas, m, geometry.rows_out, n_out)
-    y = x.new_empty(replicas, m, geometry.rows_out, n_out)
+        y = add_product(bias, _neighbourhoods(x, geometry).flatten(-3, -2), prepared.flatten(-3, -2))
+        return y.view(*x.shape[:-2], geometry.rows_out, -1)
+    y = x.new_empty(*x.shape[:-2], geometry.rows_out, prepared.shape[-1])
     if form == "pairs":
-        (x0, x1), (y0, y1), (c, b, a) = x.unbind(2), y.unbind(2), prepared.unbind(1)
-        shared = torch.baddbmm(bias, x0 + x1, b)
-        torch.baddbmm(shared, x1, a, out=y0)
-        torch.baddbmm(shared, x0, c, out=y1)
+        (x0, x1), (y0, y1), (c, b, a) = x.unbind(-2), y.unbind(-2), prepared.unbind(-3)
+        shared = add_product(bias, x0 + x1, b)
+        add_product(shared, x1, a, out=y0)
+        add_product(shared, x0, c, out=y1)
         return y
-    inputs, taps = x.flatten(2), prepared.flatten(1, 2)  # (R, M, L_in · C_in), (R, taps · C_in, C_out)
-    for (rows, used), out in zip(_slices(geometry, x.shape[3]), y.unbind(2), strict=True):
-        torch.baddbmm(bias, inputs[..., rows], taps[:, used], out=out)
+    inputs, taps = x.flatten(-2), prepared.flatten(-3, -2)  # (M, L_in · C_in), (taps · C_in, C_out)
+    for (rows, used), out in zip(_spans(geometry, x.shape[-1]), y.unbind(-2), strict=True):
+        add_product(bias, inputs.narrow(-1, *rows), taps.narrow(-2, *used), out=out)
     return y
 
 
-def _convolve_images(x: Tensor, kernels: Tensor, bias: Tensor, geometry: Geometry) -> Tensor:
-    stride, padding = (1, geometry.stride), (0, (geometry.kernel - 1) // 2)
-    replicas = zip(as_images(x), kernels.unbind(), bias.flatten(1).unbind(), strict=True)
-    made = tuple(torch.conv2d(image, kernel, added, stride, padding) for image, kernel, added in replicas)
-    return as_rows(made)
-
-
-def as_images(rows: Tensor) -> tuple[Tensor, ...]:
-    """The replicas of rows (R, M, L, C), each seen as images (M, C, 1, L), channels last."""
-    return rows.unsqueeze(2).permute(0, 1, 4, 2, 3).unbind()
-
-
-def as_rows(images: tuple[Tensor, ...]) -> Tensor:
-    """The inverse of `as_images`."""
-    stacked = images[0].unsqueeze(0) if len(images) == 1 else torch.stack(images)  # one replica: no copy
-    return stacked.permute(0, 1, 3, 4, 2).squeeze(2)
-
-
 def gradients(
-    x: Tensor, prepared: Tensor, of_y: Tensor, geometry: Geometry, form: Form, need_x: bool
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients of input, weight and bias of `convolve` from that of its result (R, M, L_out, C_out)."""
-    of_y = of_y.contiguous()
-    of_bias = of_y.sum(dim=(1, 2)).unsqueeze(1)  # (R, 1, C_out)
+    x: Tensor, prepared: Tensor, of_y: Tensor, geometry: Geometry, form: Form, of_x: Tensor | None, of_weight: Tensor
+) -> None:
+    """Writes the gradients of input and weight of `convolve`, from that of its result (..., M, L_out, C_out).
+
+    Args:
+        x: as given to `convolve`, contiguous.
+        prepared: as given to `convolve`.
+        of_y: gradient of its result, contiguous.
+        geometry: as given to `convolve`.
+        form: any but `library`.
+        of_x: takes the gradient of the rows; None: nobody needs it.
+        of_weight: takes the gradient of the weight before it was prepared, in its shape.
+    """
+    product, add_product = _SINGLE if x.dim() == 3 else _STACKED
     if form == "unfolded":
-        columns, of_rows = _neighbourhoods(x, geometry).flatten(1, 2), of_y.flatten(1, 2)
-        of_weight = torch.bmm(columns.mT, of_rows).view(prepared.shape)
-        if not need_x:
-            return None, of_weight, of_bias
-        of_columns = torch.bmm(of_rows, prepared.flatten(1, 2).mT)
-        return _scatter(of_columns.view(*of_y.shape[:3], -1), x, geometry), of_weight, of_bias
-    if form == "pairs":
-        return *_pair_gradients(x, prepared, of_y, need_x), of_bias
-    of_weight, of_x = prepared.new_zeros(prepared.shape), x.new_zeros(x.shape)
-    inputs, taps = x.flatten(2), prepared.flatten(1, 2)
-    of_inputs, of_taps = of_x.flatten(2), of_weight.flatten(1, 2)
-    for (rows, used), of_out in zip(_slices(geometry, x.shape[3]), of_y.unbind(2), strict=True):
-        of_taps[:, used].baddbmm_(inputs[..., rows].mT, of_out)
-        if need_x:
-            of_inputs[..., rows].baddbmm_(of_out, taps[:, used].mT)
-    return of_x, of_weight, of_bias
+        columns, of_rows = _neighbourhoods(x, geometry).flatten(-3, -2), of_y.flatten(-3, -2)
+        product(columns.mT, of_rows, out=of_weight.flatten(-3, -2))
+        if of_x is not None:
+            of_columns = product(of_rows, prepared.flatten(-3, -2).mT)
+            of_x.copy_(_gathered(of_columns.view(*of_y.shape[:-1], -1), of_x, geometry))
+    elif form == "pairs":
+        (x0, x1), (y0, y1), (c, b, a) = x.unbind(-2), of_y.unbind(-2), prepared.unbind(-3)
+        both, (of_c, of_b, of_a) = y0 + y1, of_weight.unbind(-3)
+        product(x0.mT, y1, out=of_c)
+        product(x1.mT, y0, out=of_a)
+        product((x0 + x1).mT, both, out=of_b).sub_(of_a).sub_(of_c)  # B is in all three factors
+        if of_x is not None:
+            of_x0, of_x1 = of_x.unbind(-2)
+            shared = product(both, b.mT)
+            add_product(shared, y1, c.mT, out=of_x0)
+            add_product(shared, y0, a.mT, out=of_x1)
+    else:
+        inputs, taps, of_taps = x.flatten(-2), prepared.flatten(-3, -2), of_weight.zero_().flatten(-3, -2)
+        of_inputs = None if of_x is None else of_x.zero_().flatten(-2)
+        for (rows, used), of_out in zip(_spans(geometry, x.shape[-1]), of_y.unbind(-2), strict=True):
+            of_used = of_taps.narrow(-2, *used)
+            add_product(of_used, inputs.narrow(-1, *rows).mT, of_out, out=of_used)
+            if of_inputs is not None:
+                of_seen = of_inputs.narrow(-1, *rows)
+                add_product(of_seen, of_out, taps.narrow(-2, *used).mT, out=of_seen)
 
 
-def _pair_gradients(x: Tensor, prepared: Tensor, of_y: Tensor, need_x: bool) -> tuple[Tensor | None, Tensor]:
-    (x0, x1), (y0, y1), (c, b, a) = x.unbind(2), of_y.unbind(2), prepared.unbind(1)
-    both = y0 + y1
-    of_weight = prepared.new_empty(prepared.shape)
-    of_c, of_b, of_a = of_weight.unbind(1)
-    torch.bmm(x0.mT, y1, out=of_c)
-    torch.bmm(x1.mT, y0, out=of_a)
-    torch.bmm((x0 + x1).mT, both, out=of_b).sub_(of_a).sub_(of_c)  # B is in all three factors
-    if not need_x:
-        return None, of_weight
-    of_x = x.new_empty(x.shape)
-    of_x0, of_x1 = of_x.unbind(2)
-    shared = torch.bmm(both, b.mT)
-    torch.baddbmm(shared, y1, c.mT, out=of_x0)
-    torch.baddbmm(shared, y0, a.mT, out=of_x1)
-    return of_x, of_weight
+class _Products(NamedTuple):
+    """a b and c + a b, with `out=`."""
+
+    product: Callable[..., Tensor]
+    add_product: Callable[..., Tensor]
+
+
+_SINGLE, _STACKED = _Products(torch.mm, torch.addmm), _Products(torch.bmm, torch.baddbmm)
 
 
 @functools.cache
-def _slices(geometry: Geometry, channels: int) -> list[tuple[slice, slice]]:
-    """Of each output row: the rows it sees and the taps it meets them in, in merged axes (L · C) and (taps · C)."""
+def _spans(geometry: Geometry, channels: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Of each output row, start and length of the rows it sees in (L · C), and of their taps in (taps · C)."""
     return [
-        (slice(first * channels, end * channels), slice(slot * channels, (slot + end - first) * channels))
+        ((first * channels, (end - first) * channels), (slot * channels, (end - first) * channels))
         for first, end, slot in geometry.runs
     ]
 
 
+def as_image(rows: Tensor) -> Tensor:
+    """(M, L, C) seen as images (M, C, 1, L), channels last."""
+    return rows.unsqueeze(1).permute(0, 3, 1, 2)
+
+
+def as_rows(image: Tensor) -> Tensor:
+    """The inverse of `as_image`."""
+    return image.permute(0, 2, 3, 1).squeeze(1)
+
+
 def _neighbourhoods(x: Tensor, geometry: Geometry) -> Tensor:
-    """(R, M, L_in, C) -> (R, M, L_out, taps · C): the rows that each output row sees, zero where there is none."""
+    """(..., L_in, C) -> (..., L_out, taps · C): the rows that each output row sees, zero where there is none."""
     before, after = _padding(geometry)
     padded = torch.nn.functional.pad(x, (0, 0, before, after))
     reach = geometry.stride * (geometry.rows_out - 1) + 1
-    return torch.cat([padded[:, :, t : t + reach : geometry.stride] for t in range(len(geometry.used))], dim=-1)
+    return torch.cat([padded[..., t : t + reach : geometry.stride, :] for t in range(len(geometry.used))], dim=-1)
 
 
-def _scatter(columns: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    """The transpose of `_neighbourhoods`: sums (R, M, L_out, taps · C) back into the rows (R, M, L_in, C)."""
+def _gathered(columns: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """The transpose of `_neighbourhoods`: sums (..., L_out, taps · C) back into rows like x (..., L_in, C)."""
     before, after = _padding(geometry)
-    padded = x.new_zeros(*x.shape[:2], before + x.shape[2] + after, x.shape[3])
+    padded = x.new_zeros(*x.shape[:-2], before + x.shape[-2] + after, x.shape[-1])
     reach = geometry.stride * (geometry.rows_out - 1) + 1
     for t in range(len(geometry.used)):
-        padded[:, :, t : t + reach : geometry.stride] += columns.narrow(3, t * x.shape[3], x.shape[3])
-    return padded[:, :, before : before + x.shape[2]]
+        padded[..., t : t + reach : geometry.stride, :] += columns.narrow(-1, t * x.shape[-1], x.shape[-1])
+    return padded.narrow(-2, before, x.shape[-2])
 
 
 def _padding(geometry: Geometry) -> tuple[int, int]:
@@ -239,19 +241,38 @@ def _padding(geometry: Geometry) -> tuple[int, int]:
     return before, max(0, last - geometry.rows_in + 1)
 
 
+def by_replica(device: torch.device, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """The slices of each replica in turn on a CPU, where its tensors then stay in the cache; else all at once."""
+    if device.type != "cpu":
+        return iter([tensors])
+    return zip(*(itertools.repeat(None) if t is None else t.unbind() for t in tensors), strict=False)
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry, form: Form) -> Tensor:
-        x, prepared = x.contiguous(), prepare(weight, form)
-        ctx.save_for_backward(x, prepared)
+        x = x.contiguous()
+        ctx.save_for_backward(x, weight)
         ctx.how = geometry, form
-        return convolve(x, prepared, bias, geometry, form)
+        replicas = by_replica(x.device, x, weight, bias)
+        return stacked([convolve(a, prepare(w, form), b, geometry, form) for a, w, b in replicas], x)
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
-        x, prepared = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         geometry, form = ctx.how
-        return *gradients(x, prepared, of_y, geometry, form, ctx.needs_input_grad[0]), None, None
+        of_y, of_weight = of_y.contiguous(), torch.empty_like(weight)
+        of_x = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
+        for one, w, of_one, of_a, of_w in by_replica(x.device, x, weight, of_y, of_x, of_weight):
+            gradients(one, prepare(w, form), of_one, geometry, form, of_a, of_w)
+        return of_x, of_weight, of_y.sum(dim=(1, 2)).unsqueeze(1), None, None
+
+
+def stacked(parts: list[Tensor], like: Tensor) -> Tensor:
+    """(R, ...) from what was computed for the slices of `by_replica`."""
+    if like.device.type != "cpu":
+        return parts[0]
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)  # one replica: no copy
 
 
 class StackedConvolution(nn.Module):
@@ -278,16 +299,16 @@ class StackedConvolution(nn.Module):
         """Prepares the weight once and for all: for inference, where it no longer changes."""
         self._fixed = prepare(self.weight.detach(), form_of(self.geometry, self.weight.device, training=False))
 
-    def inference(self, x: Tensor) -> Tensor:
-        """As `forward`, without gradients."""
-        form = form_of(self.geometry, x.device, training=False)
-        prepared = prepare(self.weight, form) if self._fixed is None else self._fixed
-        return convolve(x.contiguous(), prepared, self.bias, self.geometry, form)
+    def prepared(self) -> Tensor:
+        """The weight as inference needs it."""
+        form = form_of(self.geometry, self.weight.device, training=False)
+        return prepare(self.weight, form) if self._fixed is None else self._fixed
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, M, L_in, C_in) -> (R, M, L_out, C_out)."""
-        if not torch.is_grad_enabled():
-            return self.inference(x)
-        form = form_of(self.geometry, x.device, training=True)
-        y: Tensor = _Convolution.apply(x, self.weight, self.bias, self.geometry, form)  # type: ignore[no-untyped-call]
-        return y
+        form = form_of(self.geometry, x.device, training=torch.is_grad_enabled())
+        if torch.is_grad_enabled():
+            y: Tensor = _Convolution.apply(x, self.weight, self.bias, self.geometry, form)  # type: ignore[no-untyped-call]
+            return y
+        replicas = by_replica(x.device, x.contiguous(), self.prepared(), self.bias)
+        return stacked([convolve(a, w, b, self.geometry, form) for a, w, b in replicas], x)

@@ -50,15 +50,21 @@ def forms(geometry: Geometry) -> list[Form]:
 CASES = [(geometry, form) for geometry in GEOMETRIES for form in forms(geometry)]
 
 
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize(("geometry", "form"), CASES, ids=str)
-def test_every_form_is_torch_s_convolution_with_its_gradients(geometry: Geometry, form: Form) -> None:
+def test_every_form_is_torch_s_convolution_with_its_gradients(geometry: Geometry, form: Form, together: bool) -> None:
     stacked = StackedConvolution(geometry, (3, 4), generators(2)).double()
     x = seeded(2, 5, geometry.rows_in, 3)
     given = seeded(2, 5, geometry.rows_out, 4, seed=1)
-    prepared = prepare(stacked.weight.detach(), form)
-    y = convolve(x, prepared, stacked.bias.detach(), geometry, form)
-    of_x, of_weight, of_bias = gradients(x, prepared, given, geometry, form, need_x=True)
-    assert of_x is not None
+    prepared, bias = prepare(stacked.weight.detach(), form), stacked.bias.detach()
+    of_x, of_weight = torch.full_like(x, 7.0), torch.full_like(prepared, 7.0)  # to be overwritten
+    if together:
+        y = convolve(x, prepared, bias, geometry, form)
+        gradients(x, prepared, given, geometry, form, of_x, of_weight)
+    else:
+        y = torch.stack([convolve(x[r], prepared[r], bias[r], geometry, form) for r in range(2)])
+        for r in range(2):
+            gradients(x[r], prepared[r], given[r], geometry, form, of_x[r], of_weight[r])
     for r in range(2):
         module, signal = reference(stacked, r), x[r].transpose(1, 2).clone().requires_grad_()
         out = module(signal)
@@ -70,16 +76,15 @@ def test_every_form_is_torch_s_convolution_with_its_gradients(geometry: Geometry
         torch.testing.assert_close(of_weight[r], taps[list(geometry.used)])
         idle = [tap for tap in range(geometry.kernel) if tap not in geometry.used]
         assert not taps[idle].any()  # they only met padding
-        torch.testing.assert_close(of_bias[r, 0], module.bias.grad)
 
 
 @pytest.mark.parametrize("geometry", [Geometry.convolution(6, 5), Geometry.convolution(8, 3, 2)])
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_library_form(geometry: Geometry, replicas: int) -> None:
-    stacked = StackedConvolution(geometry, (3, 8), generators(replicas)).double()
-    x, weight, bias = seeded(replicas, 5, geometry.rows_in, 3), stacked.weight.detach(), stacked.bias.detach()
-    found = convolve(x, prepare(weight, "library"), bias, geometry, "library")
-    torch.testing.assert_close(found, convolve(x, weight, bias, geometry, "rows"))
+def test_library_form(geometry: Geometry) -> None:
+    stacked = StackedConvolution(geometry, (3, 8), generators(2)).double()
+    x, weight, bias = seeded(2, 5, geometry.rows_in, 3), stacked.weight.detach(), stacked.bias.detach()
+    expected, kernels = convolve(x, weight, bias, geometry, "rows"), prepare(weight, "library")
+    for r in range(2):
+        torch.testing.assert_close(convolve(x[r], kernels[r], bias[r], geometry, "library"), expected[r])
 
 
 def test_geometry_by_hand() -> None:
@@ -104,20 +109,24 @@ def test_initial_weights_follow_torch() -> None:
     assert 0.34 < float(theirs.weight.detach().abs().max()) <= 0.3536
 
 
-@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("rows", [1, 2, 8])
-def test_group_norm_is_torch_s(fused: bool, rows: int) -> None:
+def test_group_norm_is_torch_s(rows: int) -> None:
     y, given = seeded(2, 5, rows, 16), seeded(2, 5, rows, 16, seed=1)
     scale, shift = seeded(2, 1, 1, 16, seed=2), seeded(2, 1, 1, 16, seed=3)
-    z, moments = group_norm(y, scale, shift, fused)
-    found = group_norm_gradients(given, y, moments, scale, fused)
+    z, *moments = group_norm(y, scale, shift)
+    together = z, *group_norm_gradients(given, y, *moments, scale)
     for r in range(2):
+        z, *moments = group_norm(y[r], scale[r], shift[r])
+        alone = z, *group_norm_gradients(given[r], y[r], *moments, scale[r])
         leaves = [t[r].clone().requires_grad_() for t in (y, scale, shift)]
         out = nn.functional.group_norm(leaves[0].transpose(1, 2), 8, leaves[1].flatten(), leaves[2].flatten())
-        torch.testing.assert_close(z[r], out.transpose(1, 2))
         out.backward(given[r].transpose(1, 2))
-        for mine, leaf in zip(found, leaves, strict=True):
-            torch.testing.assert_close(mine[r], leaf.grad)
+        for stacked, single, expected in zip(
+            together, alone, (out.detach().transpose(1, 2), *(leaf.grad for leaf in leaves)), strict=True
+        ):
+            assert expected is not None
+            torch.testing.assert_close(single, expected.view(single.shape))
+            torch.testing.assert_close(stacked[r], expected.view(single.shape))
 
 
 def test_mish_and_its_derivative() -> None:
