@@ -138,6 +138,7 @@ class SegmentModel(HeadQueries):
         conditioning: Conditioning = _CLAMP,
         composition: Composition | None = None,
         null_dropout: float = 1.0,
+        init_noise_scale: float = 0.5,
         batch_size: int = 2_048,
     ) -> Tensor:
         """Windows (B, H, N, D') that keep what is known.
@@ -152,6 +153,8 @@ class SegmentModel(HeadQueries):
             composition: branches on labels in place of the plain return, iff `settings.labels`.
             null_dropout: probability with which the unconditional branch drops the condition of a (window, agent);
                 0.25 is the slip of DoF's repository.
+            init_noise_scale: of the first x alone; 0.5 as in MADiff's code. With few steps and without noise on the way
+                (`ddim`, `dpmpp_2m`) that makes windows too much alike, and 1 is better.
             batch_size: windows a forward pass, each in all its branches; halved when memory runs out.
 
         Raises:
@@ -175,8 +178,17 @@ class SegmentModel(HeadQueries):
                 null = noise((batch, n)) > torch.special.ndtri(torch.tensor(null_dropout)).item()
             return slices(lambda *of_rows: self._guided(k, labels, weights, *of_rows), x, returns, null)
 
+        shape = tuple(known.values.shape)
         with fast_matmul() if self.device == "cpu" else contextlib.nullcontext():
-            return sample(denoise, sampler, tuple(known.values.shape), noise, known=known, conditioning=conditioning)
+            return sample(
+                denoise,
+                sampler,
+                shape,
+                noise,
+                init_noise_scale=init_noise_scale,
+                known=known,
+                conditioning=conditioning,
+            )
 
     def _guided(
         self, k: int, labels: Tensor | None, weights: tuple[float, ...], x: Tensor, returns: Tensor, null: Tensor
