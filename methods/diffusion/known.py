@@ -105,8 +105,9 @@ class RepaintConditioning(Conditioning):
     """Known values are pasted with noise after every step, and steps may be repeated (Lugmayr et al. 2022).
 
     Attributes:
-        level: noise of the pasted values. `paper`: that of the step just taken (MASTARS, Eq. 5c, one level above x);
-            `repaint`: that of x itself (as in RePaint's code).
+        level: noise of the pasted values. `repaint`: that of x itself (as in RePaint's code); `paper`: that of the
+            diffusion step above (MASTARS, Eq. 5c), whatever the steps of the sampler: 10 of its own would be 20 of
+            K = 200 at once, where the paper's slip is one.
         jump_length: j, how many steps a repetition goes back.
         resamples: U, how often every stretch of j steps is walked; 1: no repetition.
 
@@ -146,5 +147,6 @@ class RepaintConditioning(Conditioning):
         """Known entries noised to the level that `level` names; clean data are pasted by the caller."""
         if state == len(sampler):
             return x
-        shown = max(state - 1, 0) if self.level == "paper" else state
-        return known.paste_noised(x, sampler.alpha_bar_before(shown), noise)
+        schedule = sampler.schedule
+        k = sampler.timesteps[state] + (self.level == "paper")
+        return known.paste_noised(x, schedule.exact_alpha_bars[min(k, schedule.steps - 1)], noise)
