@@ -82,8 +82,8 @@ def test_quick_and_smoke_leave_a_diffusion_model_nothing_to_choose_and_paper_eve
         assert None not in asdict(PROTOCOLS[name].diffusion).values()
     assert PROTOCOLS["paper"].diffusion == DiffusionBudget()
     for field in fields(DiffusionBudget):  # none is forgotten
-        value = "ddim" if field.name == "sampler" else 3
-        varied = make_protocol(f"paper[diffusion_{field.name}={value}]").diffusion
+        value = {"sampler": "ddim", "prediction": "velocity", "first_skip": True}.get(field.name, 3)
+        varied = make_protocol(f"paper[diffusion_{field.name}={str(value).lower()}]").diffusion
         assert varied.given() == {field.name: value}
 
 
