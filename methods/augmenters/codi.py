@@ -15,7 +15,6 @@ from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.model import Composition, SegmentModel
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.settings import EMISSION_HEADS, SegmentSettings
-from methods.diffusion.validity import METRICS, QUANTILES, calibrated_threshold
 from methods.labelling.endpoint import model_from
 from methods.labelling.labeller import LabellerSettings
 from methods.labelling.oracle import resolve_oracle
@@ -52,9 +51,6 @@ class CODIConfig(StitchConfig):
     composition: bool = True  # CODI, Eq. 8; False: z = 1 for all agents at once, "w/o Com." (CODI, Sec. 4.1)
     comp_weights: str = "shared"  # w_i = g / n (inferred); "per_agent": w_i = g; "decoupled": see label_weight
     label_weight: float = 0.6  # w_z of eps_u + g (eps_R - eps_u) + w_z sum_i (eps_i - eps_R), if decoupled (inferred)
-    metric: str = "sse"  # of the reconstruction error (inferred); "l2" is the norm as printed
-    delta: float | None = None  # the validity threshold; None: calibrated (inferred)
-    quantile: float = 0.99  # of held-out real transitions, which the calibrated threshold lets pass (inferred)
     max_resample: int = 3  # new draws of one window before the episode is abandoned (inferred)
     resample: str = "window"  # a window is kept whole or not at all; "suffix": its valid prefix stays (inferred)
 
@@ -65,15 +61,10 @@ class CODIConfig(StitchConfig):
         require(self.label_mode in ("soft", "hard"), "codi", f"label_mode={self.label_mode}", "soft or hard")
         require(self.comp_weights in WEIGHTS, "codi", f"comp_weights={self.comp_weights}", " or ".join(WEIGHTS))
         require(self.resample in RESAMPLES, "codi", f"resample={self.resample}", " or ".join(RESAMPLES))
-        require(self.metric in METRICS, "codi", f"metric={self.metric}", " or ".join(METRICS))
-        known = ", ".join(map(str, QUANTILES))
-        require(self.quantile in QUANTILES, "codi", f"quantile={self.quantile}", f"one of {known}")
         require(0 < self.labelled_share <= 1, "codi", f"labelled_share={self.labelled_share}", "a number in (0, 1]")
         for name in ("max_labels", "max_tokens", "labeller_hidden", "labeller_epochs"):
             require(getattr(self, name) >= 1, "codi", f"{name}={getattr(self, name)}", "1 or more")
         require(self.max_resample >= 0, "codi", f"max_resample={self.max_resample}", "0 or more")
-        number = self.delta is None or (isinstance(self.delta, int | float) and self.delta >= 0)
-        require(number, "codi", f"delta={self.delta}", "a number, 0 or more")
 
     def _resolve_oracle(self) -> None:
         """Names the oracle that `auto` means here, and its model: a config says what was done, not what might be."""
@@ -89,9 +80,6 @@ CODI_GENERATION_FIELDS = STITCH_GENERATION_FIELDS | {
     "composition",
     "comp_weights",
     "label_weight",
-    "metric",
-    "delta",
-    "quantile",
     "max_resample",
     "resample",
 }
@@ -186,13 +174,6 @@ class CODI(StitchAugmenter[CODIConfig]):
         return {"labelling": dict(self._labelling), **told} if self._labelling else told
 
     # -- generating ----------------------------------------------------------------------------------------------
-
-    def new_report(self, model: SegmentModel) -> GenerationReport:
-        """With the threshold that decides, and the calibrated one beside it."""
-        calibrated = calibrated_threshold(model, self.config.metric, self.config.quantile)
-        if self.config.delta is None:
-            return GenerationReport(threshold=calibrated, threshold_kind="calibrated", calibrated=calibrated)
-        return GenerationReport(threshold=self.config.delta, threshold_kind="fixed", calibrated=calibrated)
 
     def composition(self, n_agents: int) -> Composition:
         """What windows are conditioned on: each agent playing well, or the team as a whole."""

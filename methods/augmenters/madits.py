@@ -16,7 +16,6 @@ from methods.diffusion.known import ClampConditioning, Known, RepaintConditionin
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.settings import EMISSION_HEADS, SegmentSettings
-from methods.diffusion.validity import METRICS, QUANTILES, calibrated_threshold
 from methods.synthesis.credit import automatic_rank_threshold, path_credit, pointwise_credit, underperformers
 from methods.synthesis.model_policy import Draw, ModelPolicy
 from methods.synthesis.report import GenerationReport
@@ -38,9 +37,6 @@ class MADiTSConfig(StitchConfig):
     partial_noising: bool = True  # False: nothing is drawn again (w/o PN; MADiTS, Sec. 5.3)
     circular_shift: float = 0.1  # r_cir; MADiTS, Tab. 2 and App. D
     cfg_text_convention: bool = False  # True: ε_c + ω (ε_c − ε_u), as MADiTS prints it (Sec. 3)
-    metric: str = "sse"  # of the reconstruction error (inferred); "l2" is the norm as printed
-    delta: float | None = None  # δ_recon; None: calibrated (inferred), MADiTS sets it by task (Tab. 3)
-    quantile: float = 0.99  # of held-out real transitions, which the calibrated δ_recon lets pass (inferred)
     total_failures: int = 5  # l_tot_limit; MADiTS, Tab. 3 on MPE (10 to 30 elsewhere)
     failures_in_a_row: int = 3  # l_limit; MADiTS, Tab. 2
     credit: str = "rtg"  # F of the integrated gradients (inferred); "reward" is Eq. 8 literally, or "reward_sum"
@@ -50,15 +46,11 @@ class MADiTSConfig(StitchConfig):
 
     def __post_init__(self) -> None:
         super(MADiTSConfig, self).__post_init__()  # the bare form does not know a class with slots
-        require(self.metric in METRICS, "madits", f"metric={self.metric}", " or ".join(METRICS))
         require(self.credit in CREDITS, "madits", f"credit={self.credit}", " or ".join(CREDITS))
         require(self.pn_known in PN_KNOWN, "madits", f"pn_known={self.pn_known}", " or ".join(PN_KNOWN))
-        known = ", ".join(map(str, QUANTILES))
-        require(self.quantile in QUANTILES, "madits", f"quantile={self.quantile}", f"one of {known}")
-        for name in ("delta", "delta_rank"):
-            value = getattr(self, name)
-            number = value is None or (isinstance(value, int | float) and value >= 0)
-            require(number, "madits", f"{name}={value}", "a number, 0 or more")
+        rank = self.delta_rank
+        number = rank is None or (isinstance(rank, int | float) and rank >= 0)
+        require(number, "madits", f"delta_rank={rank}", "a number, 0 or more")
         for name in ("total_failures", "failures_in_a_row", "credit_steps"):
             require(getattr(self, name) >= 1, "madits", f"{name}={getattr(self, name)}", "1 or more")
 
@@ -80,9 +72,6 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
         "dynamics_constraint",
         "partial_noising",
         "cfg_text_convention",
-        "metric",
-        "delta",
-        "quantile",
         "total_failures",
         "failures_in_a_row",
         "credit",
@@ -97,14 +86,9 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
         return replace(shared, inverse_scope="joint", dynamics_scope="joint")
 
     def new_report(self, model: SegmentModel) -> GenerationReport:
-        """With the threshold that decides, and the calibrated one beside it."""
-        config = self.config
-        calibrated = calibrated_threshold(model, config.metric, config.quantile)
-        if not config.dynamics_constraint:
-            return GenerationReport(calibrated=calibrated)
-        if config.delta is None:
-            return GenerationReport(threshold=calibrated, threshold_kind="calibrated", calibrated=calibrated)
-        return GenerationReport(threshold=config.delta, threshold_kind="fixed", calibrated=calibrated)
+        """Without the constraint there is no threshold, only the calibrated one to compare with."""
+        report = super().new_report(model)
+        return report if self.config.dynamics_constraint else GenerationReport(calibrated=report.calibrated)
 
     def policy(
         self, model: SegmentModel, data: OfflineDataset, sampler: Sampler, report: GenerationReport

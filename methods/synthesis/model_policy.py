@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.diffusion.known import ClampConditioning, Conditioning
+from methods.diffusion.known import ClampConditioning, Conditioning, Known
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import NoiseSource
@@ -76,6 +76,17 @@ class ModelPolicy(StitchPolicy):
             conditioning=draw.conditioning,
         )
         return self._bury(windows)
+
+    def first_windows(self, rows: Tensor, noise: NoiseSource) -> Tensor:
+        """Windows (B, H, N, D') of episodes that begin with these rows (B, N, D')."""
+        known, batch = Known.first_row(rows, self.horizon), len(rows)
+        jobs = Jobs(
+            known=known,
+            condition=self.first_condition(rows),
+            second=np.zeros(batch, dtype=np.bool_),
+            usable=np.full(batch, self.horizon - 1),
+        )
+        return self.sample(jobs, noise)
 
     @torch.no_grad()
     def judge(self, windows: Tensor, jobs: Jobs) -> Verdict:

@@ -21,7 +21,7 @@ class GenerationReport:
 
     Attributes:
         threshold: largest error of a window that is kept, in the filter's metric; None: nothing is filtered.
-        threshold_kind: `calibrated`, `fixed` or `none`.
+        threshold_kind: `calibrated` on real data, `generated`: on unfiltered windows, `fixed` or `none`.
         calibrated: what the calibrated threshold is or would have been; None where the filter has none.
         sampler: name, steps and network evaluations, as the method wants them told.
         windows, accepted: windows sampled, and those kept.

@@ -8,19 +8,25 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from methods.base import Run, require
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.samplers import Sampler
+from methods.diffusion.sampling import numpy_noise
+from methods.diffusion.validity import METRICS, QUANTILES, calibrated_threshold, transition_errors
 from methods.synthesis.emission import GeneratedRows, emit_episodes
 from methods.synthesis.model_augmenter import MODEL_GENERATION_FIELDS, MODEL_TINY, ModelAugmenter, ModelConfig
+from methods.synthesis.model_policy import ModelPolicy
 from methods.synthesis.report import GenerationReport
 from methods.synthesis.stitch_policy import StitchPolicy
 from methods.synthesis.stitching import Goal, Stitcher
 from tasks.datasets.offline import OfflineDataset
 
 STARTS = ("first", "any")
+CALIBRATIONS = ("real", "generated")
+PILOT_WINDOWS = 256  # that the threshold is calibrated on, with calibrate=generated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +37,23 @@ class StitchConfig(ModelConfig):
     start: str = "first"  # observations that episodes begin with: "first" of an episode (inferred), or "any" row
     slots: int = 1024  # episodes stitched at once; MADiTS, Tab. 2 has 256; decides the speed alone
 
+    metric: str = "sse"  # of the reconstruction error (inferred); "l2" is the norm as MADiTS and CODI print it
+    delta: float | None = None  # largest error of a valid transition; None: calibrated (inferred)
+    quantile: float = 0.99  # of the errors that it is calibrated on (inferred)
+    calibrate: str = "real"  # errors of held-out "real" transitions, or of unfiltered "generated" ones (inferred)
+
     def __post_init__(self) -> None:
+        owner = type(self).__name__.removesuffix("Config")
         check_stitching(self.start, self.slots)
+        require(self.metric in METRICS, owner, f"metric={self.metric}", " or ".join(METRICS))
+        require(self.calibrate in CALIBRATIONS, owner, f"calibrate={self.calibrate}", " or ".join(CALIBRATIONS))
+        known = ", ".join(map(str, QUANTILES))
+        require(self.quantile in QUANTILES, owner, f"quantile={self.quantile}", f"one of {known}")
+        number = self.delta is None or (isinstance(self.delta, int | float) and self.delta >= 0)
+        require(number, owner, f"delta={self.delta}", "a number, 0 or more")
 
 
-STITCH_GENERATION_FIELDS = MODEL_GENERATION_FIELDS | {"start", "slots"}
+STITCH_GENERATION_FIELDS = MODEL_GENERATION_FIELDS | {"start", "slots", "metric", "delta", "quantile", "calibrate"}
 STITCH_TINY: Mapping[str, Any] = {**MODEL_TINY, "slots": 16}
 ConfigT = TypeVar("ConfigT", bound=StitchConfig)
 
@@ -52,14 +70,18 @@ class StitchAugmenter(ModelAugmenter[ConfigT]):
     generation_fields: ClassVar[frozenset[str]] = STITCH_GENERATION_FIELDS
     tiny_params: ClassVar[Mapping[str, Any]] = STITCH_TINY
 
-    @abstractmethod
     def new_report(self, model: SegmentModel) -> GenerationReport:
-        """An empty report, with the threshold that is applied."""
+        """An empty report, with the threshold that is applied and the calibrated one beside it."""
+        config = self.config
+        calibrated = calibrated_threshold(model, config.metric, config.quantile)
+        if config.delta is None:
+            return GenerationReport(threshold=calibrated, threshold_kind="calibrated", calibrated=calibrated)
+        return GenerationReport(threshold=config.delta, threshold_kind="fixed", calibrated=calibrated)
 
     @abstractmethod
     def policy(
         self, model: SegmentModel, data: OfflineDataset, sampler: Sampler, report: GenerationReport
-    ) -> StitchPolicy:
+    ) -> ModelPolicy:
         """How windows are drawn and judged, by the threshold of the report."""
 
     def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
@@ -70,9 +92,22 @@ class StitchAugmenter(ModelAugmenter[ConfigT]):
         self._report = report = self.new_report(model)
         report.sampler = {"name": sampler.name, "steps": len(sampler)}
         policy = self.policy(model, data, sampler, report)
+        if config.calibrate == "generated" and report.threshold_kind == "calibrated":
+            self._calibrate_on_generated(policy, start_pool(model, data, config.start), report, run)
         return stitched_dataset(
             policy, model, data, run, report, start=config.start, slots=config.slots, owner=self.name
         )
+
+    def _calibrate_on_generated(self, policy: ModelPolicy, pool: Tensor, report: GenerationReport, run: Run) -> None:
+        """Takes the quantile of the model's own errors: how strict the filter is then does not depend on training."""
+        generator = run.generator(f"{self.name}/pilot")
+        chosen = torch.as_tensor(generator.integers(len(pool), size=PILOT_WINDOWS), device=pool.device)
+        with report.timed("sampling"):
+            windows = policy.first_windows(pool[chosen], numpy_noise(generator, pool.device))
+        with report.timed("heads"):
+            errors, _ = transition_errors(policy.model, windows, policy.metric)
+        policy.threshold = report.threshold = float(np.quantile(errors.cpu().numpy(), self.config.quantile))
+        report.threshold_kind = "generated"
 
 
 def stitched_dataset(

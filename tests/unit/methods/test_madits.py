@@ -99,6 +99,19 @@ def test_calibrated_threshold_is_the_quantile_of_real_transitions() -> None:
         variant(quantile=0.42)
 
 
+def test_threshold_of_generated_windows_lets_their_share_pass() -> None:
+    """A model that was trained for a moment passes no test of real data, but always its own."""
+    patient = {"failures_in_a_row": 50, "total_failures": 50}
+    own = variant(delta=None, calibrate="generated", quantile=0.5, partial_noising=False, **patient)
+    _, told = generate(own, amount=300)
+    assert told["threshold_kind"] == "generated"
+    assert told["threshold"] > told["calibrated_threshold"]
+    first, second = told["valid_beyond_step"][:2]
+    assert 0.2 < second < first < 0.8
+    _, told = generate(variant(calibrate="generated", delta=0.5, dynamics_constraint=False))
+    assert told["threshold_kind"] == "none"
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -108,6 +121,8 @@ def test_calibrated_threshold_is_the_quantile_of_real_transitions() -> None:
         {"delta": -1.0},
         {"delta_rank": "auto"},
         {"start": "last"},
+        {"calibrate": "never"},
+        {"quantile": 0.42},
         {"slots": 0},
         {"failures_in_a_row": 0},
     ],
@@ -245,7 +260,7 @@ def windows_of(data: OfflineDataset, count: int = 5) -> SegmentBatch:
 @pytest.mark.parametrize("shape", ["continuous", "discrete"])
 def test_contributions_sum_to_what_the_function_loses(shape: str) -> None:
     data = sample_dataset(shape, episodes=20).without_privileged()
-    augmenter = replace_steps(variant(shape), 1024)
+    augmenter = replace_config(variant(shape), credit_steps=1024)
     windows, model = windows_of(data), augmenter.model_on("cpu")
     x, a = model.encode(windows.observations), model.encode_actions(windows.actions)
     last = windows.step_valid.sum(axis=1) - 1
@@ -257,8 +272,8 @@ def test_contributions_sum_to_what_the_function_loses(shape: str) -> None:
         assert not found[~windows.step_valid].any()
 
 
-def replace_steps(augmenter: MADiTS, steps: int) -> MADiTS:
-    other = MADiTS(replace(augmenter.config, credit_steps=steps))
+def replace_config(augmenter: MADiTS, **params: Any) -> MADiTS:
+    other = MADiTS(replace(augmenter.config, **params))
     other._model = augmenter._model
     return other
 
