@@ -50,7 +50,7 @@ class ModelConfig:
 
 MODEL_GENERATION_FIELDS = frozenset(("target", "guidance", "sampler", "sampling_steps"))
 MODEL_TINY: Mapping[str, Any] = {
-    "width": 8,
+    "width": 16,
     "diffusion_steps": 4,
     "updates": 2,
     "batch_size": 4,
