@@ -55,7 +55,13 @@ def _fitted(device: str) -> tuple[SegmentModel, NDArray[np.float32]]:
     task = make_task(TASK)
     data = collect(task, resolve(task, REGIME), EPISODES, 0, lambda done, total, what: None)
     settings = SegmentSettings(
-        width=WIDTH, updates=UPDATES, learning_rate=1e-3, ema_start=UPDATES // 5, heads=("inverse",), head_updates=1
+        diffusion_steps=STEPS,
+        width=WIDTH,
+        updates=UPDATES,
+        learning_rate=1e-3,
+        ema_start=UPDATES // 5,
+        heads=("inverse",),
+        head_updates=1,
     )
     model = fit_segment_models(settings, data, Run(seeds=(0,), device=device))[0]
     return model, data.observations[data.row_starts[:SEGMENTS]]

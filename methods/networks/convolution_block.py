@@ -15,16 +15,15 @@ from torch import Tensor, nn
 
 from methods.networks.short_convolution import (
     Form,
-    Geometry,
     StackedConvolution,
     as_image,
     as_rows,
     by_replica,
     convolve,
-    form_of,
     gradients,
     prepare,
 )
+from methods.networks.tap_geometry import Geometry
 
 GROUPS, EPSILON = 8, 1e-5
 
@@ -155,7 +154,7 @@ class ConvolutionBlock(nn.Module):
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """Rows (R, M, L, C_in) -> added + Mish(GN(conv(x))) (R, M, L, C_out); `added` may be broadcast over L."""
         conv, geometry = self.convolution, self.convolution.geometry
-        form = form_of(geometry, x.device, training=torch.is_grad_enabled())
+        form = conv.form(training=torch.is_grad_enabled())
         if torch.is_grad_enabled():
             y: Tensor = _Block.apply(  # type: ignore[no-untyped-call]  # as torch has it
                 x, conv.weight, conv.bias, self.scale, self.shift, added, geometry, form

@@ -12,7 +12,7 @@ Three ways to compute it and its gradients, chosen by `form_of`:
   four, and the padded convolution ten: y₀ = B (x₀ + x₁) + (A − B) x₁ and y₁ = B (x₀ + x₁) + (C − B) x₀.
 * `unfolded`: one product over gathered neighbourhoods; the fewest kernels where L is long.
 
-For inference on a CPU there is a fourth, `library`: torch's convolution, on the same memory seen as images.
+For inference on a CPU there is a fourth, `library`: torch's convolution, channels first.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -29,93 +27,36 @@ import torch
 from torch import Tensor, nn
 
 from methods.networks.stacked import uniform_slices
+from methods.networks.tap_geometry import Geometry
 
 Form = Literal["rows", "pairs", "unfolded", "library"]
 _FEW_ROWS = 4  # up to which one product a row is best
+_MANY_CHANNELS = 512  # from which torch's convolution is best on more rows
 
 
-class Run(NamedTuple):
-    """What one output row sees: input rows [first, end), in the taps at positions [slot, slot + end − first)."""
-
-    first: int
-    end: int
-    slot: int
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Which tap joins which rows: input row i and output row l meet in tap i + padding − stride · l.
-
-    Attributes:
-        rows_in, rows_out: L of the input and of the output.
-        kernel: number of taps, used and idle; padding is (kernel − 1) // 2.
-        stride: rows between two windows.
-        transposed: the roles of i and l are exchanged.
-    """
-
-    rows_in: int
-    rows_out: int
-    kernel: int
-    stride: int = 1
-    transposed: bool = False
-
-    @classmethod
-    def convolution(cls, rows: int, kernel: int, stride: int = 1) -> Geometry:
-        """Of an odd kernel; one output row for every `stride` input rows."""
-        return cls(rows, (rows - 1) // stride + 1, kernel, stride)
-
-    @classmethod
-    def doubling(cls, rows: int) -> Geometry:
-        """The transposed convolution of kernel 4, stride 2 and padding 1."""
-        return cls(rows, 2 * rows, 4, 2, transposed=True)
-
-    def tap(self, i: int, out: int) -> int | None:
-        """The tap from input row i to output row `out`, or None."""
-        near, far = (out, i) if self.transposed else (i, out)
-        tap = near + (self.kernel - 1) // 2 - self.stride * far
-        return tap if 0 <= tap < self.kernel else None
-
-    @cached_property
-    def used(self) -> tuple[int, ...]:
-        """The taps in use, ordered so that ascending input rows meet an output row in adjacent ones."""
-        pairs = itertools.product(range(self.rows_in), range(self.rows_out))
-        taps = {tap for i, out in pairs if (tap := self.tap(i, out)) is not None}
-        if self.transposed:  # of rows i and i + 1, the second meets a row in an earlier tap than the first
-            return tuple(sorted(taps, key=lambda tap: (tap % self.stride, -tap)))
-        return tuple(sorted(taps))
-
-    @cached_property
-    def runs(self) -> tuple[Run, ...]:
-        """What each output row sees."""
-        runs = []
-        for out in range(self.rows_out):
-            seen = [(i, tap) for i in range(self.rows_in) if (tap := self.tap(i, out)) is not None]
-            runs.append(Run(seen[0][0], seen[-1][0] + 1, self.used.index(seen[0][1])))
-        return tuple(runs)
-
-
-def form_of(geometry: Geometry, device: torch.device, training: bool) -> Form:
+def form_of(geometry: Geometry, channels: tuple[int, int], device: torch.device, training: bool) -> Form:
     """The fastest form for a geometry: a fixed rule, so that a resumed fit computes as its first part did.
 
-    Measured on a CPU for M = 96 and 192, C = 32 to 1,024: `pairs` is a sixth faster than `rows` at L = 2. At L = 6 to
-    24 `rows` is faster than `unfolded` by up to a third, and forward `library` is faster than `rows` by a tenth to a
-    fifth.
+    Measured on a CPU for M = 96 to 384, C = 32 to 1,024: `pairs` is a sixth faster than `rows` at L = 2. At L = 6 to 24
+    `rows` is faster than `unfolded` by up to a third. Without gradients, `library` is faster than `rows` by a seventh
+    from 512 channels on, and no faster below.
     """
     if device.type != "cpu":
         return "rows" if geometry.rows_out <= _FEW_ROWS or geometry.transposed else "unfolded"
     if geometry.rows_in == geometry.rows_out == 2 and len(geometry.used) == 3:
         return "pairs"
-    whole = geometry.rows_out > _FEW_ROWS and len(geometry.used) == geometry.kernel and not geometry.transposed
-    return "library" if whole and not training else "rows"
+    whole = len(geometry.used) == geometry.kernel and not geometry.transposed
+    large = geometry.rows_out > _FEW_ROWS and min(channels) >= _MANY_CHANNELS
+    return "library" if whole and large and not training else "rows"
 
 
 def prepare(weight: Tensor, form: Form) -> Tensor:
     """The factor that a form needs, from the weight (..., taps in use, C_in, C_out).
 
-    Of `pairs` (C − B, B, A − B); of `library` (..., C_out, C_in, 1, taps), channels last; else the weight itself.
+    Of `pairs` (C − B, B, A − B); of `library` (..., C_out, C_in, taps); else the weight itself.
     """
     if form == "library":
-        return weight.movedim(-1, -3).contiguous().mT.unsqueeze(-2)
+        return weight.movedim(-3, -1).transpose(-3, -2).contiguous()
     if form != "pairs":
         return weight
     prepared = weight.clone()
@@ -126,8 +67,8 @@ def prepare(weight: Tensor, form: Form) -> Tensor:
 def convolve(x: Tensor, prepared: Tensor, bias: Tensor, geometry: Geometry, form: Form) -> Tensor:
     """Rows (M, L_in, C_in), `prepare`d weight, bias (1, C_out) -> (M, L_out, C_out); with a leading R, R at once."""
     if form == "library":
-        stride, padding = (1, geometry.stride), (0, (geometry.kernel - 1) // 2)
-        return as_rows(torch.conv2d(as_image(x), prepared, bias.view(-1), stride, padding))
+        signal, padding = x.mT.contiguous(), (geometry.kernel - 1) // 2
+        return torch.conv1d(signal, prepared, bias.view(-1), geometry.stride, padding).mT.contiguous()
     add_product = _SINGLE.add_product if x.dim() == 3 else _STACKED.add_product
     if form == "unfolded":
         y = add_product(bias, _neighbourhoods(x, geometry).flatten(-3, -2), prepared.flatten(-3, -2))
@@ -297,16 +238,20 @@ class StackedConvolution(nn.Module):
 
     def fix(self) -> None:
         """Prepares the weight once and for all: for inference, where it no longer changes."""
-        self._fixed = prepare(self.weight.detach(), form_of(self.geometry, self.weight.device, training=False))
+        self._fixed = prepare(self.weight.detach(), self.form(training=False))
 
     def prepared(self) -> Tensor:
         """The weight as inference needs it."""
-        form = form_of(self.geometry, self.weight.device, training=False)
-        return prepare(self.weight, form) if self._fixed is None else self._fixed
+        return prepare(self.weight, self.form(training=False)) if self._fixed is None else self._fixed
+
+    def form(self, training: bool) -> Form:
+        """How this convolution is computed."""
+        n_in, n_out = self.weight.shape[-2:]
+        return form_of(self.geometry, (n_in, n_out), self.weight.device, training)
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, M, L_in, C_in) -> (R, M, L_out, C_out)."""
-        form = form_of(self.geometry, x.device, training=torch.is_grad_enabled())
+        form = self.form(training=torch.is_grad_enabled())
         if torch.is_grad_enabled():
             y: Tensor = _Convolution.apply(x, self.weight, self.bias, self.geometry, form)  # type: ignore[no-untyped-call]
             return y

@@ -22,8 +22,9 @@ from torch.nn.functional import mish
 from methods.networks.agent_attention import AgentAttention
 from methods.networks.convolution_block import GROUPS, ConvolutionBlock
 from methods.networks.embeddings import Conditions
-from methods.networks.short_convolution import Geometry, StackedConvolution
+from methods.networks.short_convolution import StackedConvolution
 from methods.networks.stacked import StackedLinear
+from methods.networks.tap_geometry import Geometry
 from tasks.common.errors import UsageError
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from methods.networks.convolution_block import ConvolutionBlock, group_norm, group_norm_gradients, mish_factor
-from methods.networks.short_convolution import Form, Geometry, StackedConvolution, convolve, gradients, prepare
+from methods.networks.short_convolution import Form, StackedConvolution, convolve, gradients, prepare
+from methods.networks.tap_geometry import Geometry
 from tasks.common.seeding import make_generator
 
 

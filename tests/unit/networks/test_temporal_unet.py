@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from methods.networks import convolution_block, short_convolution, temporal_unet
-from methods.networks.short_convolution import Form, Geometry, form_of
+from methods.networks.short_convolution import Form, form_of
+from methods.networks.tap_geometry import Geometry
 from methods.networks.temporal_unet import TemporalUNet, UNetConfig, folded
 from tasks.common.errors import UsageError
 from tasks.common.seeding import make_generator
@@ -168,11 +169,11 @@ def test_the_forms_of_a_gpu_compute_the_same(monkeypatch: pytest.MonkeyPatch) ->
     gradients = [p.grad.clone() for p in unet.parameters() if p.grad is not None]
     unet.zero_grad()
 
-    def of_gpu(geometry: Geometry, device: torch.device, training: bool) -> Form:
-        return form_of(geometry, torch.device("cuda"), training)
+    def of_gpu(geometry: Geometry, channels: tuple[int, int], device: torch.device, training: bool) -> Form:
+        return form_of(geometry, channels, torch.device("cuda"), training)
 
+    monkeypatch.setattr(short_convolution, "form_of", of_gpu)
     for module in (convolution_block, short_convolution):
-        monkeypatch.setattr(module, "form_of", of_gpu)
         monkeypatch.setattr(module, "by_replica", lambda device, *tensors: iter([tensors]))
     monkeypatch.setattr(short_convolution, "stacked", lambda parts, like: parts[0])
     found = unet(*given)
