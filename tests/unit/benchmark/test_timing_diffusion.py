@@ -6,6 +6,7 @@ import torch
 from benchmark.timing import diffusion, few_steps
 
 
+@pytest.mark.slow
 def test_the_group_at_toy_size(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PAPER": 16, "QUICK": 8, "BATCH": 2, "SEEDS": 2}.items():
         monkeypatch.setattr(diffusion, name, value)
