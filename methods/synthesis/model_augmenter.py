@@ -85,7 +85,7 @@ class ModelAugmenter(Augmenter[ConfigT]):
 
     @classmethod
     def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
-        """A network of width 8, trained and sampled for a moment."""
+        """A narrow network, trained and sampled for a moment."""
         return cls.from_params({**cls.tiny_params, **(params or {})})
 
     def shared_settings(self, heads: tuple[str, ...]) -> SegmentSettings:

@@ -26,7 +26,9 @@ from methods.synthesis.window_filter import RULES, HeldOutWindows, calibrated_th
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
+CALIBRATIONS = ("real", "generated")
 _HELD_OUT_WINDOWS = 4096  # at most so many calibrate the filter
+_PILOT_WINDOWS = 256  # that calibrate it with calibrate=generated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,8 @@ class SegmentConfig(ModelConfig):
     segments: int = 1000  # how many, where the protocol names no amount; MASTARS, App. E
     accept: str = "repo"  # the error of a window: "repo" or "mean" (MASTARS, Eq. 6); see `window_errors`
     epsilon: float | None = None  # its largest value; None: calibrated (inferred), as MASTARS tunes it by hand
-    quantile: float = 0.99  # of held-out real windows, which the calibrated threshold lets pass (inferred)
+    quantile: float = 0.99  # share of windows that the calibrated threshold lets pass (inferred)
+    calibrate: str = "real"  # on held-out "real" windows, or on unfiltered "generated" ones (inferred)
     windows_at_once: int = 1024  # inferred; decides the speed
 
     def __post_init__(self) -> None:
@@ -45,12 +48,14 @@ class SegmentConfig(ModelConfig):
         require(self.accept in RULES, owner, f"accept={self.accept}", " or ".join(RULES))
         right = self.epsilon is None or (number and self.epsilon >= 0)
         require(right, owner, f"epsilon={self.epsilon}", "a number, 0 or more")
+        require(self.calibrate in CALIBRATIONS, owner, f"calibrate={self.calibrate}", " or ".join(CALIBRATIONS))
         require(0 < self.quantile <= 1, owner, f"quantile={self.quantile}", "a number in (0, 1]")
         for name in ("segments", "windows_at_once"):
             require(getattr(self, name) >= 1, owner, f"{name}={getattr(self, name)}", "1 or more")
 
 
-GENERATION_FIELDS = MODEL_GENERATION_FIELDS | {"segments", "accept", "epsilon", "quantile", "windows_at_once"}
+_OWN_FIELDS = ("segments", "accept", "epsilon", "quantile", "calibrate", "windows_at_once")
+GENERATION_FIELDS = MODEL_GENERATION_FIELDS.union(_OWN_FIELDS)
 ConfigT = TypeVar("ConfigT", bound=SegmentConfig)
 
 
@@ -158,6 +163,11 @@ class SegmentAugmenter(ModelAugmenter[ConfigT]):
         )
         self._report = report = self._new_report(model, sampler, run.generator("segments/calibration"))
         proposer = _Proposer(self, data, sampling, report, run.generator("segments/windows"))
+        if config.epsilon is None and config.calibrate == "generated":
+            pilot = proposer(_PILOT_WINDOWS)
+            errors = pilot.errors[pilot.new_shares > 0]
+            report.threshold = float(np.quantile(errors, config.quantile)) if len(errors) else report.threshold
+            report.threshold_kind = "generated"
         goal = SegmentGoal(segments=config.segments) if amount is None else SegmentGoal(transitions=amount)
         rows = collect_segments(
             proposer,

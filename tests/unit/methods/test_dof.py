@@ -115,6 +115,16 @@ def test_the_calibrated_threshold_is_used_where_none_is_given(dof: DoF) -> None:
     assert calibrated.diagnosis()["generation"]["threshold_kind"] == "calibrated"
 
 
+def test_a_threshold_calibrated_on_generated_windows_lets_the_asked_share_pass(dof: DoF) -> None:
+    params = {"epsilon": None, "calibrate": "generated", "quantile": 0.5, "windows_at_once": 128}
+    generated = DoF.from_params({**DoF.tiny_params, **params})
+    generated.load_state(dof.state(), DATA.spec)
+    generated.generate(DATA, Run(seeds=(1,), budget=Budget(amount=500)))
+    told = generated.diagnosis()["generation"]
+    assert told["threshold_kind"] == "generated"
+    assert 0.35 < told["acceptance_rate"] < 0.65
+
+
 def test_nothing_can_be_generated_before_a_fit() -> None:
     with pytest.raises(UsageError, match="Call `fit`"):
         DoF.tiny().generate(DATA, Run(seeds=(0,), budget=Budget(amount=5)))

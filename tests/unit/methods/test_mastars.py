@@ -180,6 +180,7 @@ def test_one_agent() -> None:
         {"accept": "max"},
         {"epsilon": -1.0},
         {"quantile": 0.0},
+        {"calibrate": "both"},
         {"value_noise": 2.0},
         {"known_level": "eq5c"},
         {"resamples": 0},
