@@ -80,34 +80,28 @@ class DeviceWindows:
         """(...) window numbers -> (...) transitions to the end of the episode."""
         return self._left[windows]
 
-    def transitions(self, windows: Tensor, fractions: Tensor, turns: Tensor | None = None) -> Transitions:
+    def transitions(self, windows: Tensor, fractions: Tensor) -> Transitions:
         """One transition of each window, uniform among those inside the episode.
 
         Args:
             windows: (R, B).
             fractions: (R, B) in [0, 1), which of them.
-            turns: (R, B), rotations of the agents.
         """
         inside = self._left[windows].clamp(max=self.horizon - 1)
         offset = torch.minimum((fractions * inside).long(), inside - 1)
         step, row = self._first_step[windows] + offset, self._first_row[windows] + offset
-
-        def of_agents(column: Tensor, position: Tensor) -> Tensor:
-            gathered = _select(column, position)
-            return gathered if turns is None else self._rotated(gathered, turns, lead=windows.dim())
-
-        actions = of_agents(self._actions, step)
+        actions = _select(self._actions, step)
         if actions.dtype == torch.int64:
             actions = torch.nn.functional.one_hot(actions, self._action_size).float()
         return Transitions(
-            x=of_agents(self._observations, row),
-            x_next=of_agents(self._observations, row + 1),
+            x=_select(self._observations, row),
+            x_next=_select(self._observations, row + 1),
             actions=actions,
             rewards=self._rewards[step],
             returns_to_go=self._returns_to_go[step],
             terminal=self._terminals[step],
-            available=None if self._available is None else of_agents(self._available, row),
-            alive=None if self._alive is None else of_agents(self._alive, row),
+            available=None if self._available is None else _select(self._available, row),
+            alive=None if self._alive is None else _select(self._alive, row),
             states=None if self._states is None else _select(self._states, row),
         )
 

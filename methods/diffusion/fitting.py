@@ -83,11 +83,9 @@ def _fit(
     splits = [held_out_split(data.n_episodes, run.generator("diffusion/held-out", r)) for r in replicas]
     held_out = [index.of_episodes(judged) for _, judged in splits]
     held_out = [found if len(found) else np.arange(len(index)) for found in held_out]  # too short for a window
-    entries = []
-    for kept, _ in splits:
-        chosen = index.of_episodes(kept)
-        chosen = chosen if len(chosen) else np.arange(len(index))
-        entries.append(training_entries(index, chosen, settings.circular_shift, settings.gamma))
+    taught = [index.of_episodes(kept) for kept, _ in splits]
+    taught = [found if len(found) else np.arange(len(index)) for found in taught]
+    entries = [training_entries(index, found, settings.circular_shift, settings.gamma) for found in taught]
     preparing = time.monotonic() - began
 
     weights = [run.generator("diffusion/denoiser/weights", r) for r in replicas]
@@ -104,7 +102,7 @@ def _fit(
         names,
         lambda name: [run.generator(f"diffusion/heads/{name}", r) for r in replicas],
     ).to(run.device)
-    heads = HeadTraining(settings, networks, windows, entries, held_out, run, journal).run()
+    heads = HeadTraining(settings, networks, windows, taught, held_out, run, journal).run()
     shared = _Shared(settings, windows, codec, scales, precision, denoisers, heads, preparing)
     return [
         shared.model(r, run, held_out[r], splits[r][1], None if z is None else z[r], len(entries[r].windows))

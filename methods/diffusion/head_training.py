@@ -22,7 +22,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from methods.base import Arrays, Run
 from methods.data.window_tensors import DeviceWindows, Transitions
-from methods.data.windows import TrainingEntries
 from methods.diffusion.heads import HeadNetworks
 from methods.diffusion.journal import Journal, StackedAdam, pack_generators, restore_generators
 from methods.diffusion.settings import SegmentSettings
@@ -120,14 +119,16 @@ def rate_share(done: int, updates: int) -> float:
 
 
 class HeadTraining:
-    """Adam, its rate rising and falling, on transitions of the same windows (and rotations) as the denoiser's.
+    """Adam, its rate rising and falling, on transitions of the same episodes as the denoiser's.
+
+    Never on rotated agents: a circular shift is for the denoiser, the heads learn from the data as they are (MADiTS,
+    Sec. 4.1 and Eq. 8). Rotated rows contradict each other, and the best ones would teach that contradictions pay.
 
     Args:
         settings: updates, batch size, learning rate.
         heads: R replicas on the device.
         windows: the data.
-        entries: R, what each replica draws from.
-        held_out: R, the windows that it is judged by.
+        taught: R, the windows that each replica draws from. held_out: R, those that it is judged by.
         run: seeds.
         journal: progress and checkpoints.
     """
@@ -137,15 +138,14 @@ class HeadTraining:
         settings: SegmentSettings,
         heads: HeadNetworks,
         windows: DeviceWindows,
-        entries: Sequence[TrainingEntries],
+        taught: Sequence[NDArray[np.int64]],
         held_out: Sequence[NDArray[np.int64]],
         run: Run,
         journal: Journal,
     ) -> None:
-        self._settings, self._heads, self._windows, self._entries = settings, heads, windows, entries
+        self._settings, self._heads, self._windows, self._taught = settings, heads, windows, taught
         self._held_out, self._run, self._journal = held_out, run, journal
         self._generators = [run.generator("diffusion/heads/batches", r) for r in range(len(run.seeds))]
-        self._rotated = any(entry.rotations.any() for entry in entries)
         self._weight = end_weight(windows.index.data.terminals)
         self._adam = StackedAdam(heads, settings.head_learning_rate) if heads.names else None
         self._done, self._seconds, self._counted = 0, 0.0, 0
@@ -185,14 +185,13 @@ class HeadTraining:
         """The transitions of the next updates, replica r's drawn from its generator alone, always as many numbers."""
         lead = (_CHUNK_UPDATES, self._settings.head_batch_size)
         columns = []
-        for generator, entries in zip(self._generators, self._entries, strict=True):
-            drawn = generator.integers(len(entries.windows), size=lead)
-            where = generator.random(lead, dtype=np.float32)
-            columns.append((entries.windows[drawn], where, entries.rotations[drawn]))
+        for generator, taught in zip(self._generators, self._taught, strict=True):
+            drawn = generator.integers(len(taught), size=lead)
+            columns.append((taught[drawn], generator.random(lead, dtype=np.float32)))
         stacked = [np.stack(column, axis=1) for column in zip(*columns, strict=True)]  # (C, R, B) each
-        windows, fractions, turns = (torch.from_numpy(array).to(self._run.device) for array in stacked)
+        windows, fractions = (torch.from_numpy(array).to(self._run.device) for array in stacked)
         for i in range(_CHUNK_UPDATES):
-            yield self._windows.transitions(windows[i], fractions[i], turns[i] if self._rotated else None)
+            yield self._windows.transitions(windows[i], fractions[i])
 
     @torch.no_grad()
     def _judge(self) -> dict[str, NDArray[np.float64]]:

@@ -74,6 +74,18 @@ def test_replicas_together_equal_replicas_alone(
     assert together[1].diagnosis["heldout_denoising_loss"] == pytest.approx(loss, abs=1e-4)
 
 
+def test_heads_learn_from_the_data_as_they_are(tiny: Make, episodes: Episodes) -> None:
+    """A circular shift changes what the denoiser sees, and nothing else."""
+    plain, shifted = (
+        weights(fit_segment_models(tiny(heads=HEADS, circular_shift=share), episodes(), Run(seeds=(3,)))[0])
+        for share in (0.0, 1.0)
+    )
+    for name, array in plain.items():
+        if name.startswith("heads/"):
+            np.testing.assert_array_equal(array, shifted[name], err_msg=name)
+    assert any(not np.array_equal(array, shifted[name]) for name, array in plain.items())
+
+
 def test_a_diverging_replica_disturbs_nobody(tiny: Make, episodes: Episodes, monkeypatch: Any) -> None:
     data, settings = episodes(), tiny(heads=("inverse", "dynamics"))
     healthy = fit_segment_models(settings, data, Run(seeds=(3, 8)))

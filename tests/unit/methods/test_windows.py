@@ -109,9 +109,9 @@ def test_a_rotation_moves_the_agents_of_each_group() -> None:
     windows = device_windows(WindowIndex(data, 2))
     x = windows.observations(torch.tensor([[1, 1]]), torch.tensor([[0, 2]]))
     assert x[0, :, 0, :, 0].tolist() == [[10, 11, 12, 13], [13, 11, 10, 12]]
-    batch = windows.transitions(torch.tensor([[1]]), torch.tensor([[0.0]]), torch.tensor([[1]]))
-    assert batch.x[0, 0, :, 0].tolist() == [12, 11, 13, 10]
-    torch.testing.assert_close(batch.actions[0, 0, :, 0], torch.tensor([0.12, 0.11, 0.13, 0.10]))
+    batch = windows.transitions(torch.tensor([[1]]), torch.tensor([[0.0]]))
+    assert batch.x[0, 0, :, 0].tolist() == [10, 11, 12, 13]  # what the heads see is never rotated
+    torch.testing.assert_close(batch.actions[0, 0, :, 0], torch.tensor([0.10, 0.11, 0.12, 0.13]))
 
 
 def test_a_fraction_chooses_a_transition_inside_the_episode() -> None:
