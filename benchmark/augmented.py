@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.artefacts import META, Artefact, ArtefactStore
-from benchmark.cells import CellGroup, parse_cell
-from benchmark.plans import plan_group
+from benchmark.cells import parse_cell
+from benchmark.plans import plan_cell
 from benchmark.quality import QualityReport, measure, read_report
 from benchmark.stages.datasets import DATA_FILE
 from tasks.base import Task
@@ -66,16 +66,7 @@ def of_cell(text: str, home: Path) -> AugmentedData:
         UsageError: if the text names no cell, its augmenter adds nothing, or the cell was not run under this home.
     """
     wanted = parse_cell(text)
-    plan = plan_group(
-        CellGroup(
-            protocol=wanted.protocol,
-            task=wanted.task,
-            dataset=wanted.dataset,
-            augmenter=wanted.augmenter,
-            learner=wanted.learner,
-            seeds=(wanted.seed,),
-        )
-    )
+    plan = plan_cell(wanted)
     key, artefacts = plan.augmented_key(wanted.seed), ArtefactStore(home)
     if key is None:
         raise UsageError(

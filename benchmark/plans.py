@@ -14,7 +14,7 @@ from benchmark.cells import CellGroup
 from benchmark.choices import Choice, choose_augmenter, choose_learner
 from benchmark.keys import Key, Stage
 from benchmark.protocols import Protocol, make_protocol
-from benchmark.records import Artefacts
+from benchmark.records import Artefacts, CellId
 from benchmark.stages.datasets import DatasetSource
 from methods.base import Augmenter, Learner
 from tasks.base import Task
@@ -198,3 +198,16 @@ def plan_group(group: CellGroup) -> GroupPlan:
         augmenter=choose_augmenter(group.augmenter),
         learner=choose_learner(group.learner),
     )
+
+
+def plan_cell(cell: CellId) -> GroupPlan:
+    """What running one cell alone means. Raises UsageError as `plan_group` does."""
+    group = CellGroup(
+        protocol=cell.protocol,
+        task=cell.task,
+        dataset=cell.dataset,
+        augmenter=cell.augmenter,
+        learner=cell.learner,
+        seeds=(cell.seed,),
+    )
+    return plan_group(group)

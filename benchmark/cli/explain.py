@@ -19,22 +19,13 @@ def explain(
 ) -> None:
     """Say for every stage of a cell whether it is stored and, where not, which part of its key changed."""
     from benchmark.artefacts import ArtefactStore
-    from benchmark.cells import CellGroup, parse_cell
+    from benchmark.cells import parse_cell
     from benchmark.folders import home_folder, results_folder
-    from benchmark.plans import plan_group
+    from benchmark.plans import plan_cell
     from benchmark.records import read_record
 
     wanted = parse_cell(cell)
-    plan = plan_group(
-        CellGroup(
-            protocol=wanted.protocol,
-            task=wanted.task,
-            dataset=wanted.dataset,
-            augmenter=wanted.augmenter,
-            learner=wanted.learner,
-            seeds=(wanted.seed,),
-        )
-    )
+    plan = plan_cell(wanted)
     store, path = ArtefactStore(home_folder(home)), wanted.path(results_folder(results))
     typer.echo(wanted.name)
     reason = plan.unsupported()

@@ -48,7 +48,7 @@ def episodes() -> Callable[..., OfflineDataset]:
             action=ActionSpec(kind="discrete" if discrete else "continuous", size=4 if discrete else 2),
             episode_limit=10,
             team_reward="mean",
-            agent_groups=((0, 1, 2),),
+            agent_groups=groups,
             observation_features=("a", "b", "c"),
             has_deaths=discrete,
         )
