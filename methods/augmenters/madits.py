@@ -39,7 +39,7 @@ class MADiTSConfig(StitchConfig):
     cfg_text_convention: bool = False  # True: ε_c + ω (ε_c − ε_u), as MADiTS prints it (Sec. 3)
     total_failures: int = 5  # l_tot_limit; MADiTS, Tab. 3 on MPE (10 to 30 elsewhere)
     failures_in_a_row: int = 3  # l_limit; MADiTS, Tab. 2
-    credit: str = "rtg"  # F of the integrated gradients (inferred); "reward" is Eq. 8 literally, or "reward_sum"
+    credit: str = "reward_sum"  # F of the integrated gradients (by Kendall's tau, docs/deviations.md); "rtg", "reward"
     credit_steps: int = 10  # M; MADiTS, Tab. 2
     delta_rank: float | None = None  # δ_rank; None: 1.165 (N + 1) / 2 (inferred), 2.33 for three agents (Tab. 3)
     pn_known: str = "clamp"  # how kept agents are held: clean (MADiff's way, inferred), or "repaint": noised

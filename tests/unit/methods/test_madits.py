@@ -154,7 +154,7 @@ def test_partial_noising_leaves_the_others_as_they_are(pn_known: str) -> None:
 
 
 def test_who_is_drawn_again_contributes_least() -> None:
-    augmenter = variant(delta_rank=2.0, credit_steps=64)
+    augmenter = variant(delta_rank=2.0, credit="rtg", credit_steps=64)
     policy, windows, jobs = first_pass(augmenter)
     mask = policy.known_again(windows, policy.judge(windows, jobs), np.full(len(windows), 2))
     assert mask is not None
