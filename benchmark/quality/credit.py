@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +27,7 @@ def measure(subject: Subject) -> Measured:
     augmenter = subject.augmenter
     if augmenter is None:
         raise UndefinedError("the fitted augmenter is not at hand")
-    picked = sample_windows(subject, "original", WINDOWS, "credit")
+    picked = transitions_alone(sample_windows(subject, "original", WINDOWS, "credit"))
     credit = augmenter.credit(subject.original, picked)
     if credit is None:
         raise UndefinedError("the method assigns no credit to agents")
@@ -42,6 +44,13 @@ def measure(subject: Subject) -> Measured:
             details[f"tau_{function}"], details[f"positive_share_{function}"], _ = _summary(other, true)
     reason = None if windows else "no window ranks any two agents"
     return Measured({"kendall_tau": Measurement(value=value, reason=reason, details=details)})
+
+
+def transitions_alone(windows: SegmentBatch) -> SegmentBatch:
+    """The windows without the step that leaves their last row, which the true contributions do not count."""
+    valid = windows.step_valid.copy()
+    valid[:, -1] = False
+    return replace(windows, step_valid=valid)
 
 
 FAMILY = Family(("kendall_tau",), measure)

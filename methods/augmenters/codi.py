@@ -104,7 +104,7 @@ class CODI(StitchAugmenter[CODIConfig]):
     """
 
     Config = CODIConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "codi"
     generation_fields: ClassVar[frozenset[str]] = CODI_GENERATION_FIELDS
     tiny_params: ClassVar[Mapping[str, Any]] = CODI_TINY
@@ -217,7 +217,7 @@ class PrivilegedCODI(CODI):
     """
 
     Config = PrivilegedCODIConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "codi-priv"
     privileged: ClassVar[bool] = True
     tiny_params: ClassVar[Mapping[str, Any]] = {**CODI_TINY, "oracle": "privileged"}

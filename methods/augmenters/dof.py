@@ -48,7 +48,7 @@ class DoF(SegmentAugmenter[DoFConfig]):
     """
 
     Config = DoFConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "dof"
     generation_fields: ClassVar[frozenset[str]] = GENERATION_FIELDS | {"literal_uncond"}
 

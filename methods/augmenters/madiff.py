@@ -61,7 +61,7 @@ class MADiff(SegmentAugmenter[MADiffConfig]):
     """
 
     Config = MADiffConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "madiff"
     generation_fields: ClassVar[frozenset[str]] = GENERATION_FIELDS | {"emit", "start", "slots"}
     tiny_params: ClassVar[Mapping[str, Any]] = {**SegmentAugmenter.tiny_params, "slots": 16}

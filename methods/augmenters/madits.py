@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import require
-from methods.diffusion.known import ClampConditioning, Known, RepaintConditioning
+from methods.diffusion.known import ClampConditioning, RepaintConditioning
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.settings import EMISSION_HEADS, SegmentSettings
@@ -64,7 +64,7 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
     """
 
     Config = MADiTSConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "madits"
     credit_functions: ClassVar[tuple[str, ...]] = CREDITS
     tiny_params: ClassVar[Mapping[str, Any]] = {**STITCH_TINY, "delta": float("inf"), "credit_steps": 2}
@@ -99,7 +99,7 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
             sampler=sampler,
             target=config.target,
             guidance=config.guidance + 1.0 if config.cfg_text_convention else config.guidance,
-            conditioning=CleanStart(level="repaint") if config.pn_known == "repaint" else ClampConditioning(),
+            conditioning=RepaintConditioning(level="repaint") if config.pn_known == "repaint" else ClampConditioning(),
         )
         failures = FailureRule(total=config.total_failures, in_a_row=config.failures_in_a_row)
         if not config.partial_noising:
@@ -206,14 +206,6 @@ class PartialNoising(ModelPolicy):
         mask = rows[..., None] & ~weak[:, None, :]
         mask[:, 0] = True
         return mask
-
-
-class CleanStart(RepaintConditioning):
-    """Known rows are pasted with noise, but the first row is clean, as the network has seen it in training."""
-
-    def before_call(self, x: Tensor, known: Known) -> Tensor:
-        """Row 0 as it is known."""
-        return torch.cat([known.values[:, :1], x[:, 1:]], dim=1)
 
 
 def _mean_point(model: SegmentModel, data: OfflineDataset) -> Tensor:

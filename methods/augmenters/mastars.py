@@ -64,7 +64,7 @@ class MASTARS(SegmentAugmenter[MASTARSConfig]):
     """
 
     Config = MASTARSConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "mastars"
     generation_fields: ClassVar[frozenset[str]] = GENERATION_FIELDS | {
         "order",

@@ -56,6 +56,7 @@ class DeviceWindows:
         self._first_row, self._first_step, self._left = (
             self._tensor(a) for a in (index.first_row, index.first_step, index.left)
         )
+        self._row_of_step = self._tensor(data.row_of_step())
         self._rewards = self._tensor(data.team_rewards())
         self._returns_to_go = self._tensor(data.returns_to_go(1.0).astype(np.float32))
         self._terminals = self._tensor(data.terminals)
@@ -80,16 +81,9 @@ class DeviceWindows:
         """(...) window numbers -> (...) transitions to the end of the episode."""
         return self._left[windows]
 
-    def transitions(self, windows: Tensor, fractions: Tensor) -> Transitions:
-        """One transition of each window, uniform among those inside the episode.
-
-        Args:
-            windows: (R, B).
-            fractions: (R, B) in [0, 1), which of them.
-        """
-        inside = self._left[windows].clamp(max=self.horizon - 1)
-        offset = torch.minimum((fractions * inside).long(), inside - 1)
-        step, row = self._first_step[windows] + offset, self._first_row[windows] + offset
+    def transitions(self, steps: Tensor) -> Transitions:
+        """The transitions at these steps of the dataset, (R, B)."""
+        step, row = steps, self._row_of_step[steps]
         actions = _select(self._actions, step)
         if actions.dtype == torch.int64:
             actions = torch.nn.functional.one_hot(actions, self._action_size).float()
@@ -104,6 +98,11 @@ class DeviceWindows:
             alive=None if self._alive is None else _select(self._alive, row),
             states=None if self._states is None else _select(self._states, row),
         )
+
+    def pairs(self, steps: Tensor) -> Tensor:
+        """(M,) steps -> (M, 2, N, D') the observations before and after each."""
+        rows = self._row_of_step[steps]
+        return torch.stack([_select(self._observations, rows), _select(self._observations, rows + 1)], dim=1)
 
     def _rotated(self, values: Tensor, turns: Tensor, lead: int) -> Tensor:
         """Puts the agents, axis `lead` of the values, in the order that each of `turns` (...) says."""

@@ -129,6 +129,13 @@ def held_out_split(n_episodes: int, generator: np.random.Generator, share: float
     return np.sort(order[:kept]), np.sort(order[kept:])
 
 
+def steps_of(data: OfflineDataset, episodes: Index) -> Index:
+    """All steps of these episodes, ascending."""
+    chosen = np.zeros(data.n_episodes, dtype=np.bool_)
+    chosen[episodes] = True
+    return np.flatnonzero(np.repeat(chosen, data.lengths))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingEntries:
     """What a replica draws its training windows from: entry j is window `windows[j]` under rotation `rotations[j]`."""

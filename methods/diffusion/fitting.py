@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.base import Run
 from methods.data.window_tensors import DeviceWindows
-from methods.data.windows import WindowIndex, held_out_split, require_finite, training_entries
+from methods.data.windows import WindowIndex, held_out_split, require_finite, steps_of, training_entries
 from methods.diffusion.codec import Codec, conditioning_returns
 from methods.diffusion.denoiser import Denoiser
 from methods.diffusion.head_training import HeadTraining, TrainedHeads
@@ -31,7 +31,7 @@ from tasks.datasets.offline import OfflineDataset
 
 _COMPUTE = ("width", "first_skip", "prediction", "updates", "batch_size", "learning_rate", "head_updates")
 _ROWS = 16_384  # encoded at a time
-_CALIBRATING = 4_096  # held-out windows that thresholds are measured on, at most
+_CALIBRATING = 4_096  # held-out windows, and as many transitions, that thresholds are measured on, at most
 
 
 def fit_segment_models(
@@ -102,7 +102,10 @@ def _fit(
         names,
         lambda name: [run.generator(f"diffusion/heads/{name}", r) for r in replicas],
     ).to(run.device)
-    heads = HeadTraining(settings, networks, windows, taught, held_out, run, journal).run()
+    own_steps = [tuple(steps_of(data, episodes) for episodes in split) for split in splits]
+    heads = HeadTraining(
+        settings, networks, windows, [kept for kept, _ in own_steps], [judged for _, judged in own_steps], run, journal
+    ).run()
     shared = _Shared(settings, windows, codec, scales, precision, denoisers, heads, preparing)
     return [
         shared.model(r, run, held_out[r], splits[r][1], None if z is None else z[r], len(entries[r].windows))
@@ -173,7 +176,11 @@ class _Shared:
             chosen = torch.from_numpy(judging.permutation(held_out)[:_CALIBRATING]).to(run.device)
             steps = torch.arange(settings.horizon - 1, device=run.device)
             inside = steps < self.windows.left(chosen)[:, None]
-            model.diagnosis["thresholds"] = calibrate(model, self.windows.observations(chosen), inside)
+            own = steps_of(self.windows.index.data, episodes)
+            single = torch.from_numpy(judging.permutation(own)[:_CALIBRATING]).to(run.device)
+            model.diagnosis["thresholds"] = calibrate(
+                model, self.windows.observations(chosen), inside, self.windows.pairs(single)
+            )
         model.diagnosis["seconds"] = {
             "preparing": round(self.preparing, 3),
             "denoiser": round(denoisers.seconds, 3),

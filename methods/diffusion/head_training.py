@@ -128,7 +128,8 @@ class HeadTraining:
         settings: updates, batch size, learning rate.
         heads: R replicas on the device.
         windows: the data.
-        taught: R, the windows that each replica draws from. held_out: R, those that it is judged by.
+        taught: R, the steps that each replica draws from, all alike: a window would have those in the middle of an
+            episode more often. held_out: R, those that it is judged by.
         run: seeds.
         journal: progress and checkpoints.
     """
@@ -184,24 +185,22 @@ class HeadTraining:
     def _batches(self) -> Iterator[Transitions]:
         """The transitions of the next updates, replica r's drawn from its generator alone, always as many numbers."""
         lead = (_CHUNK_UPDATES, self._settings.head_batch_size)
-        columns = []
-        for generator, taught in zip(self._generators, self._taught, strict=True):
-            drawn = generator.integers(len(taught), size=lead)
-            columns.append((taught[drawn], generator.random(lead, dtype=np.float32)))
-        stacked = [np.stack(column, axis=1) for column in zip(*columns, strict=True)]  # (C, R, B) each
-        windows, fractions = (torch.from_numpy(array).to(self._run.device) for array in stacked)
+        drawn = [
+            taught[generator.integers(len(taught), size=lead)]
+            for generator, taught in zip(self._generators, self._taught, strict=True)
+        ]
+        steps = torch.from_numpy(np.stack(drawn, axis=1)).to(self._run.device)  # (C, R, B)
         for i in range(_CHUNK_UPDATES):
-            yield self._windows.transitions(windows[i], fractions[i])
+            yield self._windows.transitions(steps[i])
 
     @torch.no_grad()
     def _judge(self) -> dict[str, NDArray[np.float64]]:
         """The losses (R,) on held-out transitions."""
-        columns = []
-        for r, held_out in enumerate(self._held_out):
-            judging = self._run.generator("diffusion/heads/judging", r)
-            columns.append((judging.choice(held_out, size=_JUDGED), judging.random(_JUDGED, dtype=np.float32)))
-        drawn = [torch.from_numpy(np.stack(column)).to(self._run.device) for column in zip(*columns, strict=True)]
-        batch = self._windows.transitions(drawn[0], drawn[1])
+        drawn = [
+            self._run.generator("diffusion/heads/judging", r).choice(held_out, size=_JUDGED)
+            for r, held_out in enumerate(self._held_out)
+        ]
+        batch = self._windows.transitions(torch.from_numpy(np.stack(drawn)).to(self._run.device))
         losses = head_losses(self._heads, batch, self._weight)
         return {name: loss.double().cpu().numpy() for name, loss in losses.items()}
 

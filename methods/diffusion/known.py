@@ -108,6 +108,8 @@ class RepaintConditioning(Conditioning):
         level: noise of the pasted values. `repaint`: that of x itself (as in RePaint's code); `paper`: that of the
             diffusion step above (MASTARS, Eq. 5c), whatever the steps of the sampler: 10 of its own would be 20 of
             K = 200 at once, where the paper's slip is one.
+        clean_start: whether the network sees known first rows without noise, as it was trained (MASTARS' repository,
+            `apply_conditioning`); the other known rows come noised.
         jump_length: j, how many steps a repetition goes back.
         resamples: U, how often every stretch of j steps is walked; 1: no repetition.
 
@@ -116,6 +118,7 @@ class RepaintConditioning(Conditioning):
     """
 
     level: str = "paper"
+    clean_start: bool = True
     jump_length: int = 10
     resamples: int = 1
 
@@ -140,8 +143,11 @@ class RepaintConditioning(Conditioning):
         return states
 
     def before_call(self, x: Tensor, known: Known) -> Tensor:
-        """As it is."""
-        return x
+        """As it is, but for known first rows."""
+        if not self.clean_start:
+            return x
+        first = torch.where(known.mask[:, 0, :, None], known.values[:, 0], x[:, 0])
+        return torch.cat([first[:, None], x[:, 1:]], dim=1)
 
     def after_move(self, x: Tensor, known: Known, sampler: Sampler, state: int, noise: NoiseSource) -> Tensor:
         """Known entries noised to the level that `level` names; clean data are pasted by the caller."""

@@ -25,6 +25,8 @@ STEPS = 20
 def reconstruction_errors(model: SegmentModel, windows: SegmentBatch) -> NDArray[np.float32]:
     """(B,) mean |x_0 − R(I(x_0))| of the normalised observations of windows inside episodes, without a condition.
 
+    The first row is given, as in training, and does not count.
+
     Args:
         model: fitted to windows of as many rows.
         windows: of `model.settings.horizon` rows, all valid.
@@ -37,10 +39,11 @@ def reconstruction_errors(model: SegmentModel, windows: SegmentBatch) -> NDArray
     labels = torch.zeros(1, b, n, 2 * n, device=x_0.device) if settings.labels else None
 
     def denoise(x: Tensor, k: int) -> Tensor:
+        x = torch.cat([x_0[:, :1], x[:, 1:]], dim=1)  # the network knows first rows clean alone
         return model.denoise(x[None], torch.full((1, b), k, device=x.device), returns, keep, labels)[0]
 
     rebuilt = encode_decode(denoise, CosineSchedule(settings.diffusion_steps), x_0)
-    errors: NDArray[np.float32] = (x_0 - rebuilt).abs().mean(dim=(1, 2, 3)).cpu().numpy()
+    errors: NDArray[np.float32] = (x_0 - rebuilt)[:, 1:].abs().mean(dim=(1, 2, 3)).cpu().numpy()
     return errors
 
 

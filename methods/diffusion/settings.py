@@ -96,6 +96,8 @@ class SegmentSettings:
             require(value in ("joint", "per_agent"), "diffusion", f"{name}={value}", "joint or per_agent")
         prediction = self.prediction
         require(prediction in ("noise", "velocity"), "diffusion", f"prediction={prediction}", "noise or velocity")
+        scale_free = self.normaliser != "standard"  # samplers clip to [−1, 1], and a third of such values lie beyond
+        require(scale_free, "diffusion", "normaliser=standard", "one that keeps to [-1, 1]: cdf, cdf_mixed or limits")
         kind = self.action_normaliser
         require(kind in ("data", "bounds"), "diffusion", f"action_normaliser={kind}", "data or bounds")
         unknown = [name for name in self.heads if name not in HEADS]

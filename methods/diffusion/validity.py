@@ -81,23 +81,25 @@ def valid_prefix(errors: Tensor, threshold: float) -> Tensor:
     return (errors <= threshold).long().cumprod(dim=1).sum(dim=1)
 
 
-def calibrate(model: SegmentModel, x: Tensor, inside: Tensor) -> dict[str, dict[str, dict[str, float]]]:
-    """Quantiles of the errors of real windows: {scope: {metric: {quantile: value}}}.
+def calibrate(
+    model: SegmentModel, windows: Tensor, inside: Tensor, pairs: Tensor
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Quantiles of the errors of real transitions and windows: {scope: {metric: {quantile: value}}}.
 
     Args:
         model: with inverse and forward heads.
-        x: (M, H, N, D') real windows that nothing was trained on.
+        windows: (M, H, N, D') real windows that nothing was trained on, for the scope `window`.
         inside: (M, H − 1) bool, False where a transition is padding.
+        pairs: (M', 2, N, D') such transitions, each once and all alike, for the other scopes.
     """
-    squares, _ = squared_errors(model, x)  # (M, H − 1, N)
-    n, features = x.shape[-2:]
+    squares, single = squared_errors(model, windows)[0], squared_errors(model, pairs)[0]  # (M, H − 1, N), (M', 1, N)
+    n, features = windows.shape[-2:]
     counts = inside.sum(dim=1).clamp(min=1)
     found: dict[str, dict[str, dict[str, float]]] = {scope: {} for scope in SCOPES}
     for metric in METRICS:
-        agents = reduced(squares, metric, features)
-        window = (agents.mean(dim=-1) * inside).sum(dim=1) / counts
-        joint = reduced(squares.sum(dim=-1), metric, n * features)
-        for scope, values in (("transition", joint[inside]), ("agent", agents[inside]), ("window", window)):
+        window = (reduced(squares, metric, features).mean(dim=-1) * inside).sum(dim=1) / counts
+        joint, agents = reduced(single.sum(dim=-1), metric, n * features), reduced(single, metric, features)
+        for scope, values in (("transition", joint), ("agent", agents), ("window", window)):
             found[scope][metric] = _quantiles(values.double().cpu().numpy().ravel())
     return found
 

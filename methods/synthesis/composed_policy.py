@@ -11,6 +11,7 @@ from torch import Tensor
 
 from methods.diffusion.model import Composition, SegmentModel
 from methods.diffusion.sampling import NoiseSource
+from methods.synthesis.burial import buried
 from methods.synthesis.model_policy import Draw, ModelPolicy
 from methods.synthesis.stitch_policy import FailureRule, Jobs, Verdict
 
@@ -82,7 +83,7 @@ class ComposedPolicy(ModelPolicy):
             conditioning=self.draw.conditioning,
             composition=self._composition,
         )
-        return self._bury(windows)
+        return buried(self.model, windows)
 
     def judge(self, windows: Tensor, jobs: Jobs) -> Verdict:
         """The verdict of the model's dynamics; no part of a window outlives an invalid transition."""

@@ -13,6 +13,7 @@ from methods.diffusion.model import SegmentModel
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import NoiseSource
 from methods.diffusion.validity import transition_errors, valid_prefix
+from methods.synthesis.burial import buried
 from methods.synthesis.stitch_policy import FailureRule, Jobs, StitchPolicy, Verdict
 
 
@@ -75,7 +76,7 @@ class ModelPolicy(StitchPolicy):
             guidance=draw.guidance,
             conditioning=draw.conditioning,
         )
-        return self._bury(windows)
+        return buried(self.model, windows)
 
     def first_windows(self, rows: Tensor, noise: NoiseSource) -> Tensor:
         """Windows (B, H, N, D') of episodes that begin with these rows (B, N, D')."""
@@ -104,18 +105,3 @@ class ModelPolicy(StitchPolicy):
             terminal = model.termination(next_rows).cpu().numpy()
         rewards = model.reward(rows, actions, next_rows if model.settings.reward_next else None)
         return Verdict(valid=valid, actions=actions, rewards=rewards, terminal=terminal)
-
-    def _bury(self, windows: Tensor) -> Tensor:
-        """Rows of agents that died inside the window become those of the dead; row 0 is the condition and stays."""
-        model = self.model
-        if not model.has("alive"):
-            return windows
-        spec = model.spec
-        nothing = np.zeros((1, 1, spec.n_agents, spec.obs_dim), dtype=np.float32)
-        state = np.zeros((1, 1, spec.state_dim or 0), dtype=np.float32) if model.settings.append_state else None
-        with torch.no_grad():
-            grave = model.encode(nothing, state)  # (1, 1, N, D')
-            dead = (~model.alive(windows)).cumsum(dim=1) > 0  # (B, H, N)
-        dead[:, 0] = False
-        own = torch.arange(model.features, device=windows.device) < spec.obs_dim  # an appended state lives on
-        return torch.where(dead[..., None] & own, grave, windows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from methods.diffusion.model import SegmentModel
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import NoiseSource, numpy_noise
 from methods.diffusion.validity import per_agent_errors
+from methods.synthesis.burial import buried
 from methods.synthesis.emission import emit_episodes
 from methods.synthesis.model_augmenter import MODEL_GENERATION_FIELDS, MODEL_TINY, ModelAugmenter, ModelConfig
 from methods.synthesis.report import GenerationReport
@@ -36,6 +37,7 @@ class SegmentConfig(ModelConfig):
     """A model of windows, how it is sampled, and which windows are kept."""
 
     updates: int = 200_000  # of the denoiser on MPE, 500,000 on SMAC; MASTARS, App. D.3
+    batch_size: int = 64  # windows; 32, gradients of two batches added: MADiff's and MASTARS' repositories
     segments: int = 1000  # how many, where the protocol names no amount; MASTARS, App. E
     accept: str = "repo"  # the error of a window: "repo" or "mean" (MASTARS, Eq. 6); see `window_errors`
     epsilon: float | None = None  # its largest value; None: calibrated (inferred), as MASTARS tunes it by hand
@@ -230,6 +232,7 @@ class _Proposer:
             source = SourceWindows(x=x, lengths=np.minimum(self._index.left[windows], horizon - 1))
         with self._report.timed("sampling"):
             generated = self._method.regenerate(source, self._sampling)
+            generated = replace(generated, x=buried(model, generated.x))
             if generated.x.is_cuda:
                 torch.cuda.synchronize()
         lengths = np.minimum(generated.lengths, self._limit)

@@ -48,10 +48,15 @@ def test_a_constant_feature_is_zero_and_decodes_to_its_value(tiny: Make, episode
 
 def test_decoded_values_stay_in_the_range_of_the_data(tiny: Make, episodes: Episodes) -> None:
     data = episodes()
-    for normaliser in ("cdf", "limits", "standard"):
+    for normaliser in ("cdf", "cdf_mixed", "limits"):
         codec = Codec.fit(tiny(normaliser=normaliser), data, "cpu")
         raw = codec.decode(torch.full((1, 3, 3), 5.0))
         np.testing.assert_allclose(raw[0, 0], data.observations.reshape(-1, 3).max(axis=0), rtol=1e-6)
+
+
+def test_values_beyond_what_samplers_clip_to_are_refused(tiny: Make) -> None:
+    with pytest.raises(UsageError, match="normaliser=standard"):
+        tiny(normaliser="standard")
 
 
 def test_the_state_may_follow_every_observation(tiny: Make, episodes: Episodes) -> None:

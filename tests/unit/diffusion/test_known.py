@@ -101,15 +101,25 @@ def test_clamped_entries_are_clean_at_every_call() -> None:
 
 @pytest.mark.parametrize(("name", "steps"), [("ddpm", None), ("ddim", 6)])
 def test_repaint_pastes_at_the_level_that_the_network_expects(name: str, steps: int | None) -> None:
-    means, ks = seen_values(RepaintConditioning(level="repaint"), name, steps)
+    means, ks = seen_values(RepaintConditioning(level="repaint", clean_start=False), name, steps)
     assert means == pytest.approx([math.sqrt(SCHEDULE.exact_alpha_bars[k]) for k in ks], abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("ddpm", None), ("ddim", 6)])
 def test_the_paper_pastes_one_diffusion_step_above(name: str, steps: int | None) -> None:
-    means, ks = seen_values(RepaintConditioning(level="paper"), name, steps)
+    means, ks = seen_values(RepaintConditioning(level="paper", clean_start=False), name, steps)
     levels = [min(k + 1, 19) for k in ks]  # with all 20 steps that of the step just taken
     assert means == pytest.approx([math.sqrt(SCHEDULE.exact_alpha_bars[k]) for k in levels], abs=1e-6)
+
+
+def test_known_first_rows_are_clean_at_every_call_and_nothing_else_is() -> None:
+    known = Known(torch.full((2, 4, 3, 5), 7.0), torch.zeros(2, 4, 3, dtype=torch.bool))
+    known.mask[:, :2, 1] = True  # two rows of agent 1
+    x = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    seen = RepaintConditioning().before_call(x, known)
+    assert (seen[:, 0, 1] == 7).all()
+    assert torch.equal(seen[:, 0, [0, 2]], x[:, 0, [0, 2]])
+    assert torch.equal(seen[:, 1:], x[:, 1:])
 
 
 def test_noise_of_pasted_entries_has_the_rest_of_the_variance() -> None:

@@ -74,7 +74,7 @@ def test_thresholds_are_quantiles_over_real_transitions_without_padding() -> Non
     x[:, 1, 0, 0] = steps
     x[:, 2, 0, 0] = steps + 1000
     inside = torch.tensor([[True, False]]).expand(101, 2)
-    found = calibrate(STILL, x, inside)
+    found = calibrate(STILL, x, inside, x[:, :2])
     for scope in ("transition", "agent", "window"):
         assert found[scope]["sse"]["0.9"] == 90.0**2
         assert found[scope]["l2"]["0.99"] == 99.0
@@ -84,9 +84,17 @@ def test_thresholds_are_quantiles_over_real_transitions_without_padding() -> Non
         calibrated_threshold(model, "mse", 0.7)
 
 
+def test_single_transitions_are_judged_apart_from_windows() -> None:
+    pairs = torch.zeros(3, 2, 1, 1)
+    pairs[:, 1, 0, 0] = torch.tensor([1.0, 2.0, 3.0])
+    found = calibrate(STILL, torch.full((2, 3, 1, 1), 7.0), torch.ones(2, 2, dtype=torch.bool), pairs)
+    assert found["transition"]["sse"]["0.5"] == found["agent"]["sse"]["0.5"] == 4.0
+    assert found["window"]["sse"]["0.5"] == 0.0
+
+
 def test_a_window_averages_its_transitions_and_agents() -> None:
     # agents' squares 25, 1 | 0, 1: mean 6.75; divided by two dimensions 3.375
-    found = calibrate(STILL, X, torch.ones(1, 2, dtype=torch.bool))
+    found = calibrate(STILL, X, torch.ones(1, 2, dtype=torch.bool), X[:, :2])
     assert found["window"]["sse"]["0.5"] == 6.75
     assert found["window"]["mse"]["0.5"] == 3.375
     assert found["window"]["l2"]["0.5"] == np.mean([5, 1, 0, 1])

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchmark.checks import sample_dataset
 from methods.augmenters import AUGMENTERS
-from methods.augmenters.madits import CleanStart, MADiTS
+from methods.augmenters.madits import MADiTS
 from methods.base import Budget, DiffusionBudget, Run
-from methods.diffusion.known import Known
+from methods.diffusion.known import Known, RepaintConditioning
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.samplers import make_sampler
 from methods.diffusion.sampling import NoiseSource, numpy_noise
@@ -204,7 +204,7 @@ def test_guidance_in_the_papers_own_words_is_one_more() -> None:
 def test_repainting_keeps_the_first_row_clean() -> None:
     known = Known.first_row(torch.ones(2, 3, 5), 4)
     x = torch.zeros(2, 4, 3, 5)
-    seen = CleanStart(level="repaint").before_call(x, known)
+    seen = RepaintConditioning(level="repaint").before_call(x, known)
     assert torch.equal(seen[:, 0], torch.ones(2, 3, 5))
     assert not seen[:, 1:].any()
 

@@ -14,6 +14,7 @@ from methods.data.windows import (
     raw_windows,
     require_finite,
     rotations,
+    steps_of,
     training_entries,
 )
 from tasks.common.errors import DataError
@@ -109,19 +110,26 @@ def test_a_rotation_moves_the_agents_of_each_group() -> None:
     windows = device_windows(WindowIndex(data, 2))
     x = windows.observations(torch.tensor([[1, 1]]), torch.tensor([[0, 2]]))
     assert x[0, :, 0, :, 0].tolist() == [[10, 11, 12, 13], [13, 11, 10, 12]]
-    batch = windows.transitions(torch.tensor([[1]]), torch.tensor([[0.0]]))
+    batch = windows.transitions(torch.tensor([[1]]))
     assert batch.x[0, 0, :, 0].tolist() == [10, 11, 12, 13]  # what the heads see is never rotated
     torch.testing.assert_close(batch.actions[0, 0, :, 0], torch.tensor([0.10, 0.11, 0.12, 0.13]))
 
 
-def test_a_fraction_chooses_a_transition_inside_the_episode() -> None:
+def test_transitions_are_those_of_the_steps() -> None:
     windows = device_windows(WindowIndex(numbered([3, 1]), 4))
-    fractions = torch.tensor([[0.0, 0.34, 0.999, 0.999]])
-    batch = windows.transitions(torch.tensor([[0, 0, 0, 2]]), fractions)
-    assert batch.x[0, :, 0, 0].tolist() == [0, 10, 20, 20]
-    assert batch.x_next[0, :, 0, 0].tolist() == [10, 20, 30, 30]
-    assert batch.rewards[0].tolist() == [1, 2, 3, 3]
-    assert batch.returns_to_go[0].tolist() == [6, 5, 3, 3]
+    steps = torch.tensor([[0, 1, 2, 3]])  # the last one is another episode's
+    batch = windows.transitions(steps)
+    assert batch.x[0, :, 0, 0].tolist() == [0, 10, 20, 40]
+    assert batch.x_next[0, :, 0, 0].tolist() == [10, 20, 30, 50]
+    assert batch.rewards[0].tolist() == [1, 2, 3, 4]
+    assert batch.returns_to_go[0].tolist() == [6, 5, 3, 4]
+    pairs = windows.pairs(steps[0])
+    assert torch.equal(pairs[:, 0], batch.x[0])
+    assert torch.equal(pairs[:, 1], batch.x_next[0])
+
+
+def test_steps_of_episodes() -> None:
+    assert steps_of(numbered([3, 1, 2]), np.array([0, 2])).tolist() == [0, 1, 2, 4, 5]
 
 
 def test_circular_shift_adds_rotations_of_the_best_windows_of_each_start_step() -> None:
