@@ -1,16 +1,37 @@
-"""Which conditions training drops."""
+"""What training draws, and which conditions it drops."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import torch
+from scipy.stats import chisquare, kstest
 
-from methods.diffusion.draws import kept_conditions, uniforms_needed
+from methods.data.windows import TrainingEntries
+from methods.diffusion.draws import Draws, kept_conditions, uniforms_needed
 from methods.diffusion.settings import SegmentSettings
 
 Make = Callable[..., SegmentSettings]
+
+
+def test_windows_with_their_rotations_every_noise_level_and_normal_noise(tiny: Make) -> None:
+    windows: Any = SimpleNamespace(n_agents=3, features=2, device="cpu")
+    # Replica 0 has windows 10 .. 13, replica 1 window 20 and on, each under the rotation of its last digit.
+    entries = [TrainingEntries(10 * r + np.arange(n), np.arange(n)) for r, n in ((1, 4), (2, 7))]
+    generators = [np.random.default_rng(seed) for seed in (1, 2)]
+    chunk = Draws(tiny(batch_size=500), cast(Any, windows), entries, generators).draw()
+    assert chunk.windows.shape == chunk.turns.shape == chunk.k.shape == (2, 16, 500)
+    assert chunk.noise.shape == (2, 16, 500, 8, 3, 2)
+    assert chunk.uniforms.shape == (2, 16, 500, 3)
+    for r, (tens, n) in enumerate(((1, 4), (2, 7))):
+        assert torch.equal(chunk.windows[r] - 10 * tens, chunk.turns[r])
+        assert chisquare(np.bincount(chunk.turns[r].flatten(), minlength=n)).pvalue > 0.01
+        assert chisquare(np.bincount(chunk.k[r].flatten(), minlength=10)).pvalue > 0.01  # 0 .. K − 1
+        assert kstest(chunk.noise[r].flatten(), "norm").pvalue > 0.01
+        assert kstest(chunk.uniforms[r].flatten(), "uniform").pvalue > 0.01
 
 
 def test_the_return_is_dropped_for_every_agent_or_for_all(tiny: Make) -> None:

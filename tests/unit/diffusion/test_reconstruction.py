@@ -38,8 +38,10 @@ def test_a_model_of_one_point_makes_that_point_of_everything() -> None:
 
 def test_errors_are_means_over_a_window_without_a_condition() -> None:
     seen = []
+    first_rows: list[Tensor] = []
 
     def denoise(x: Tensor, k: Tensor, returns: Tensor, keep: Tensor, labels: Tensor | None) -> Tensor:
+        first_rows.append(x[0, :, 0])
         seen.append((x.shape, k.shape, bool(keep.any()), None if labels is None else labels.shape))
         level = schedule.exact_alpha_bars[int(k[0, 0])]
         return (x - level**0.5 * 0.5) / (1 - level) ** 0.5  # all mass at 0.5
@@ -50,8 +52,12 @@ def test_errors_are_means_over_a_window_without_a_condition() -> None:
         encode=lambda observations, states: torch.from_numpy(observations),
         denoise=denoise,
     )
-    observations = np.zeros((2, 4, 3, 5), dtype=np.float32)
-    observations[1] = 0.5
+    observations = np.zeros((3, 4, 3, 5), dtype=np.float32)
+    observations[1:] = 0.5
+    observations[2, 0] = -0.25  # a first row unlike all that the model knows: given, and no error of its
     errors = reconstruction_errors(model, SimpleNamespace(observations=observations, states=None))
-    assert errors == pytest.approx([0.5, 0.0], abs=1e-5)
-    assert set(seen) == {((1, 2, 4, 3, 5), (1, 2), False, (1, 2, 3, 6))}
+    assert errors == pytest.approx([0.5, 0.0, 0.0], abs=1e-5)
+    assert set(seen) == {((1, 3, 4, 3, 5), (1, 3), False, (1, 3, 3, 6))}
+    assert len(first_rows) == 16  # 8 steps in each direction
+    for rows in first_rows:
+        assert torch.equal(rows, torch.from_numpy(observations[:, 0]))

@@ -47,6 +47,19 @@ def test_the_first_row_is_clean_and_does_not_count() -> None:
     assert noisy[2] > 3  # k = 9 of 10: all noise
 
 
+class Seeking(Silent):
+    """Wants to be told something else than the noise, as a network of velocities does."""
+
+    def target(self, clean: Tensor, k: Tensor, noise: Tensor) -> Tensor:
+        return torch.full_like(clean, 7.0)
+
+
+def test_an_estimate_is_compared_with_the_target_of_the_network() -> None:
+    clean, k = torch.zeros(1, 2, 4, 3, 2), torch.zeros(1, 2, dtype=torch.int64)
+    losses = denoising_losses(cast(Any, Seeking()), CosineSchedule(10), clean, k, torch.ones_like(clean), k, k, None)
+    assert losses.tolist() == [[49.0, 49.0]]
+
+
 def test_a_model_is_judged_at_ten_noise_levels_with_every_condition(tiny: Make, episodes: Episodes) -> None:
     data = episodes()
     index = WindowIndex(data, 8)

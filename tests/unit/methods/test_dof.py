@@ -73,13 +73,26 @@ def test_equal_weights_on_networks_scaled_by_n_are_a_plain_concatenation() -> No
         torch.testing.assert_close(weighted(x, k, returns, keep), shares * plain(x, k, returns, keep))
 
 
-def test_the_literal_unconditional_branch_keeps_most_conditions(dof: DoF) -> None:
-    model = dof.model_on("cpu")
-    rows = DATA.observations[:4]
-    forced = drawn(model, rows)
-    slipped = drawn(model, rows, null_dropout=0.25)
-    assert not torch.equal(forced, slipped)
-    assert torch.equal(forced[:, 0], slipped[:, 0])
+@pytest.mark.parametrize(("literal", "share"), [(True, 0.75), (False, 0.0)])
+def test_the_literal_unconditional_branch_keeps_most_conditions(
+    dof: DoF, literal: bool, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[torch.Tensor] = []
+    denoise = SegmentModel.denoise
+
+    def recording(model: SegmentModel, *given: Any) -> torch.Tensor:
+        kept.append(given[3][0].view(2, -1, 3))  # the unconditional branch, then the conditional one
+        return denoise(model, *given)
+
+    slipping = DoF.from_params({**DoF.tiny_params, "literal_uncond": literal, "segments": 1000})
+    slipping.load_state(dof.state(), DATA.spec)
+    monkeypatch.setattr(SegmentModel, "denoise", recording)
+    slipping.generate(DATA, Run(seeds=(1,)))
+    unconditional, conditional = torch.cat(kept, dim=1)
+    assert conditional.all()
+    assert float(unconditional.float().mean()) == (pytest.approx(share, abs=0.03) if literal else share)
+    first, second = kept[:2]
+    assert literal == bool((first[0] != second[0]).any())  # drawn at every step
 
 
 def test_segments_begin_with_real_rows_and_end_in_cuts(dof: DoF) -> None:

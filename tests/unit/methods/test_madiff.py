@@ -14,6 +14,7 @@ from benchmark.checks import sample_dataset
 from methods.augmenters import AUGMENTERS
 from methods.augmenters.madiff import MADiff
 from methods.base import Budget, Run
+from methods.diffusion.model import SegmentModel
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 
@@ -46,6 +47,22 @@ def test_episodes_are_whole_and_nothing_is_filtered() -> None:
     assert data.truncations.sum() == 10
     assert told["threshold_kind"] == "none"
     assert told["windows"] == told["accepted"] == told["passes"] == 20
+
+
+@pytest.mark.parametrize("emit", ["episodes", "segments"])
+def test_agents_are_asked_for_nine_tenths_of_their_own_best_return(emit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets: list[torch.Tensor] = []
+    sample = SegmentModel.sample
+
+    def asking(model: SegmentModel, *given: Any, **options: Any) -> torch.Tensor:
+        targets.append(torch.as_tensor(options["target"]))
+        return sample(model, *given, **options)
+
+    monkeypatch.setattr(SegmentModel, "sample", asking)
+    _, augmenter = generate(emit=emit)
+    assert augmenter.model_on("cpu").settings.per_agent_returns
+    assert targets
+    assert all(target.eq(0.9).all() for target in targets)
 
 
 def test_episodes_begin_with_first_observations() -> None:

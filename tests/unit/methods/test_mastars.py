@@ -31,16 +31,18 @@ GOALS = np.array([[1, 0, 3], [3, 1, 0], [3, 3, 3]])
 
 
 class FeatureModel:
-    """V is feature 0; the denoiser mixes agents and rows. Keeps the requests it gets."""
+    """V is feature 0; the denoiser mixes agents and rows. Keeps the requests it gets, and the first rows it sees."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[Known, dict[str, Any], Tensor]] = []
+        self.first_rows: list[tuple[Known, Tensor]] = []
 
     def value(self, x: Tensor) -> Tensor:
         return x[..., 0]
 
     def sample(self, known: Known, *, noise: Any, sampler: Any, conditioning: Any, **options: Any) -> Tensor:
         def denoise(x: Tensor, k: int) -> Tensor:
+            self.first_rows.append((known, x[:, 0].clone()))
             return 0.5 * x + 0.1 * x.mean(dim=(1, 2), keepdim=True)
 
         shape = tuple(known.values.shape)
@@ -85,6 +87,18 @@ def test_what_leads_to_the_subgoals_stays_to_the_last_bit(params: dict[str, Any]
     np.testing.assert_array_equal(generated.new, rows_after)
     changed = (generated.x != windows.x).any(dim=-1).numpy()
     np.testing.assert_array_equal(changed, rows_after)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"known_level": "repaint"}, {"jump_length": 2, "resamples": 3}, {"sequential": False}, {"inpainting": False}],
+    ids=str,
+)
+def test_the_network_sees_first_rows_clean_at_every_call(params: dict[str, Any]) -> None:
+    _, model = regenerate(source(), **params)
+    assert len(model.first_rows) >= 5 * len(model.requests)
+    for known, rows in model.first_rows:
+        assert torch.equal(rows, known.values[:, 0])
 
 
 def test_a_window_in_which_all_is_kept_is_not_sampled() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -126,6 +128,35 @@ def test_transitions_are_those_of_the_steps() -> None:
     pairs = windows.pairs(steps[0])
     assert torch.equal(pairs[:, 0], batch.x[0])
     assert torch.equal(pairs[:, 1], batch.x_next[0])
+
+
+def test_flags_masks_and_states_are_those_before_the_step() -> None:
+    """Rows 0 1 of an episode of 1 step, rows 2 3 4 5 of one with 3 steps; steps 1, 2, 3 leave rows 2, 3, 4."""
+    data, row = numbered([1, 3]), np.arange(6)
+    available = np.ones((6, 2, 3), np.bool_)
+    available[row, 0, row % 3], available[4, 1, 2] = False, False
+    discrete = replace(
+        data,
+        spec=replace(data.spec, state_dim=1, action=ActionSpec(kind="discrete", size=3), has_deaths=True),
+        actions=np.array([[1, 2], [0, 1], [2, 0], [2, 1]]),
+        terminals=np.array([True, False, False, True]),
+        truncations=np.zeros(4, np.bool_),
+        available_actions=available,
+        alive=np.stack([row != 2, row != 4], axis=1),
+        states=row[:, None].astype(np.float32),
+    )
+    index = WindowIndex(discrete, 4)
+    actions = torch.from_numpy(discrete.actions)
+    windows = DeviceWindows(index, torch.from_numpy(data.observations), actions, torch.zeros(4))
+    batch = windows.transitions(torch.tensor([[1, 3], [0, 2]]))
+    assert batch.terminal.tolist() == [[False, True], [True, False]]
+    assert batch.states is not None
+    assert batch.states[..., 0].tolist() == [[2, 4], [0, 3]]
+    assert batch.alive is not None
+    assert batch.alive.tolist() == [[[False, True], [True, False]], [[True, True], [True, True]]]
+    assert batch.available is not None
+    assert batch.available[0].tolist() == [[[1, 1, 0], [1, 1, 1]], [[1, 0, 1], [1, 1, 0]]]
+    assert batch.actions[0].tolist() == [[[1, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 1, 0]]]
 
 
 def test_steps_of_episodes() -> None:

@@ -14,11 +14,12 @@ class Telling(Duplicate):
 
     def __init__(self, sign, task=None, errors=None):
         super().__init__()
-        self.sign, self.task, self.errors = sign, task, errors
+        self.sign, self.task, self.errors, self.counted = sign, task, errors, None
 
     credit_functions = ("right", "wrong", "silent")
 
     def credit(self, data, windows, function=None):
+        self.counted = windows.step_valid.sum(axis=1)
         sign = {None: self.sign, "right": 1.0, "wrong": -1.0, "silent": 0.0}[function]
         return sign * true_contributions(Subject(data, data, self.task, None, 0), windows).astype(np.float32)
 
@@ -58,6 +59,14 @@ def test_credit_that_is_right_and_credit_upside_down(spread, recorded, sign, tau
     assert measured.details["horizon"] == 8
     assert (measured.details["tau_right"], measured.details["tau_wrong"]) == pytest.approx((1.0, -1.0))
     assert measured.details["tau_silent"] is None  # ties alone
+
+
+def test_credit_counts_the_transitions_within_a_window(spread, recorded):
+    """The true contributions are those of H − 1 transitions: the step that leaves the last row is no part of them."""
+    method = Telling(1.0, spread)
+    credit.measure(Subject(recorded, recorded, spread, method, 0))
+    assert set(method.counted) == {7}
+    assert segments(recorded, 8).gather(np.array([0])).step_valid.sum() == 8
 
 
 def test_methods_without_credit_or_model_say_so(spread, recorded):
