@@ -165,7 +165,7 @@ class HeadTraining:
                 losses = torch.stack(list(head_losses(self._heads, batch, self._weight).values()))  # (heads, R)
                 adam.step(losses.sum(dim=0), rate)
                 self._done += 1
-                if self._done > updates * (1 - _RECENT) - 1:
+                if self._done > updates * (1 - _RECENT):
                     self._sums += losses.detach()
                     self._counted += 1
                 if self._done == updates or self._journal.wants_report():
