@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmark.cells import AXES, CellGroup, canonical, glob_matches
 from benchmark.marked_yaml import Location, MarkedDocument, read_marked
 from benchmark.protocols import Mix, make_protocol, with_mix
+from benchmark.records import CellId
 from tasks.common.errors import AugMARLError, MatrixError, NothingSelectedError, UnknownNameError, UsageError
 
 SHIPPED = Path(__file__).parent / "matrices"
@@ -80,6 +81,12 @@ class Matrix:
             for learner in self.learners
             for augmenter in self.augmenters
         ]
+
+    def holds(self, cell: CellId) -> bool:
+        """Whether a cell is one of the matrix, its replicate included."""
+        mine = (self.tasks, self.datasets, self.augmenters, self.learners, self.seeds, (self.protocol,))
+        its = (cell.task, cell.dataset, cell.augmenter, cell.learner, cell.seed, cell.protocol)
+        return all(value in values for value, values in zip(its, mine, strict=True))
 
     def exclusion_of(self, group: CellGroup) -> str | None:
         """Why the matrix leaves a group out, or None."""

@@ -63,6 +63,7 @@ def finished_record(
         diagnosis=notes["diagnosis"],
         augmenter_diagnosis=notes.get("augmenter_diagnosis", {}),
         quality=notes.get("quality", {}),
+        quality_details=notes.get("quality_details", {}),
         timings={stage: StageTiming(cached=cached.get(stage, True), **cost) for stage, cost in costs.items()},
         provenance=origin.provenance(moment.started, now(), moment.device),
         failure=failure,

@@ -16,11 +16,12 @@ from benchmark.diagnosis import compact
 from benchmark.outcomes import Moment, failed_record, finished_record
 from benchmark.plans import GroupPlan
 from benchmark.provenance import Origin, now
+from benchmark.quality.report import read_report
 from benchmark.records import RunRecord, Status
 from benchmark.stages import augmentation, datasets, evaluations, fits, policies
 from benchmark.stages.context import Context, Found
 from methods.base import UnsupportedError
-from tasks.common.errors import AugMARLError, StorageError, UsageError
+from tasks.common.errors import AugMARLError, StorageError, UsageError, is_out_of_memory
 from tasks.datasets import regimes
 from tasks.datasets.card import DatasetCard, ReturnStatistics
 from tasks.datasets.offline import OfflineDataset
@@ -185,20 +186,13 @@ def _status_of(error: BaseException) -> Status:
         return "unsupported"
     if isinstance(error, TimeoutError):
         return "timeout"
-    return "oom" if _is_out_of_memory(error) else "failed"
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was not there: Python's, a GPU's by torch, or main memory by torch, which has no class for it."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return "oom" if is_out_of_memory(error) else "failed"
 
 
 def _reason_of(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"The method ended its process with sys.exit({error.code!r}). Raise an error instead."
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         said = (str(error).splitlines() or [""])[0].rstrip(".")
         return (
             f"Out of memory ({type(error).__name__}{f': {said}' if said else ''}). Less is needed by fewer replicates "
@@ -215,11 +209,13 @@ def _notes(
     """What a record needs beside the evaluation, so that it can be written again from the evaluation alone."""
     card, card_sha256 = datasets.card_of(dataset)
     told = made["augmented"].artefact.notes if "augmented" in made else {}
+    report = read_report(made["augmented"].artefact.folder) if "augmented" in made else None
     return {
         "dataset_summary": _summary(card, original, synthetic),
         "dataset_card_sha256": card_sha256,
         "augmenter_diagnosis": compact(told.get("diagnosis", {})),
         "quality": dict(told.get("quality", {})),
+        "quality_details": {} if report is None else report.details(),
         "source_digests": {stage: found.artefact.source_digest for stage, found in made.items()},
         "costs": {stage: evaluations.cost_document(found.artefact) for stage, found in made.items()},
     }

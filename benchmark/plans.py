@@ -18,7 +18,9 @@ from benchmark.records import Artefacts, CellId
 from benchmark.stages.datasets import DatasetSource
 from methods.base import Augmenter, Learner
 from tasks.base import Task
+from tasks.common.errors import UsageError
 from tasks.common.seeding import derive_seed
+from tasks.common.selector import Selector
 from tasks.datasets import regimes
 from tasks.registry import make_task
 from tasks.spec import TaskSpec
@@ -185,19 +187,34 @@ def plan_group(group: CellGroup) -> GroupPlan:
     """Resolves every name of a cell group.
 
     Raises:
-        UsageError: for an unknown name or parameter; the message says where.
+        UsageError: for an unknown name or parameter, or one of a diffusion model that the protocol fixes for all of
+            them; the message says where.
     """
     protocol, task = make_protocol(group.protocol), make_task(group.task)
     request = regimes.resolve(task, group.dataset)
     source = DatasetSource(task, request, protocol.episodes_of_dataset(task.spec.family), protocol.dataset_seed)
+    augmenter = choose_augmenter(group.augmenter)
+    if augmenter.method_class.trains:
+        _refuse_fixed(group, protocol)
     return GroupPlan(
         group=group,
         protocol=protocol,
         task=task,
         source=source,
-        augmenter=choose_augmenter(group.augmenter),
+        augmenter=augmenter,
         learner=choose_learner(group.learner),
     )
+
+
+def _refuse_fixed(group: CellGroup, protocol: Protocol) -> None:
+    """A name must not promise what the protocol's compute would silently replace."""
+    for name in Selector.parse(group.augmenter).params:
+        if name in protocol.diffusion.given():
+            base = protocol.name.partition("[")[0]
+            raise UsageError(
+                f"{group.augmenter}: protocol {protocol.name} fixes {name} for every diffusion model. Vary the "
+                f"protocol, {base}[diffusion_{name}=...], or take one that leaves it to the method (paper)."
+            )
 
 
 def plan_cell(cell: CellId) -> GroupPlan:

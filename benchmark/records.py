@@ -137,6 +137,8 @@ class RunRecord(_Model):
             from before this field read as an empty one.
         quality: metrics of the synthetic data by name, null where one is undefined (docs/quality.md); ranks nothing.
             Empty without synthetic data, and in records from before this field.
+        quality_details: by metric, `original` (the same number of the original data) and what else is behind it, e.g.
+            Kendall's tau of every credit function; empty where `quality` is, and in records from before this field.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -156,6 +158,7 @@ class RunRecord(_Model):
     diagnosis: dict[str, float | None]
     augmenter_diagnosis: dict[str, JsonValue] = Field(default_factory=dict)
     quality: dict[str, float | None] = Field(default_factory=dict)
+    quality_details: dict[str, dict[str, float | int | str | None]] = Field(default_factory=dict)
     timings: dict[str, StageTiming]
     provenance: Provenance
     failure: Failure | None = None

@@ -12,25 +12,32 @@ from benchmark.cli.options import AsJson, Results, print_json
 app = typer.Typer(help="Build the pages from run records, or serve them.", no_args_is_help=True, add_completion=False)
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the site.  \\[default: <results>/site]")]
+OfMatrix = Annotated[
+    str, typer.Option("--matrix", help="Only the cells and seeds of this matrix, in a site of its own, site-NAME.")
+]
 
 
 @app.command()
 def build(
     results: Results = None,
     out: Out = None,
+    matrix: OfMatrix = "",
     include_smoke: Annotated[
         bool,
         typer.Option("--include-smoke", help="Also protocols for tests; never publish it."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build the leaderboard pages from all records. They open from disk, without a network."""
+    """Build the leaderboard pages from all records, or a matrix's. They open from disk, without a network."""
     from benchmark.folders import results_folder
+    from benchmark.matrix import load_matrix
     from leaderboard import site
 
     folder = results_folder(results)
-    target = out.expanduser().resolve() if out is not None else folder / "site"
-    built = site.build(folder, target, include_unpublished=include_smoke)
+    chosen = load_matrix(matrix) if matrix else None
+    default = folder / (f"site-{chosen.name}" if chosen is not None else "site")
+    target = out.expanduser().resolve() if out is not None else default
+    built = site.build(folder, target, include_unpublished=include_smoke, matrix=chosen)
     if as_json:
         boards = [{"folder": b.key.slug, "title": b.key.title, "runs": len(b.runs)} for b in built.boards]
         print_json({"index": str(built.index), "boards": boards, "skipped": built.skipped})

@@ -71,8 +71,7 @@ def report(
         from benchmark.matrix import load_matrix
 
         loaded = load_matrix(matrix) if protocol is None else load_matrix(matrix).with_protocol(protocol)
-        groups = {cells.name for cells in loaded.groups()}
-        wanted = [r for r in wanted if r.cell.name.rpartition("/")[0] in groups]
+        wanted = [r for r in wanted if loaded.holds(r.cell)]
     rankings = [(board, rank(board, selection)) for board in group(wanted)]
     rankings = [(board, ranking) for board, ranking in rankings if ranking.rows]
     if not rankings:

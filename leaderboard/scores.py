@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.records import RunRecord
+from benchmark.records import Method, RunRecord
 from tasks.common.errors import RecordError
 
 BASELINE = "original"
@@ -291,25 +291,38 @@ def _refuse_other_protocol(first: RunRecord, record: RunRecord, without_effect: 
 
 
 def _refuse_mixture(board: Board, augmenter: str, grid: Grid) -> None:
-    versions: dict[int, RunRecord] = {}
+    made_by: dict[tuple[object, ...], RunRecord] = {}
     for cell in grid.cells:
         for seed in grid.seeds:
             run, partner = board.runs[augmenter, cell, seed], board.runs[BASELINE, cell, grid.seeds[0]]
             if run.augmenter is not None:
-                versions.setdefault(run.augmenter.version, run)
+                made_by.setdefault(_identity_of(run.augmenter), run)
             if run.learner and partner.learner and _identity(run) != _identity(partner):
                 raise RecordError(
                     f"{run.cell.name}: learner {_identity(run)} is not the one `{BASELINE}` was run with "
                     f"({_identity(partner)}). Run the older one again."
                 )
-    if len(versions) > 1:
-        places = ", ".join(f"version {version} in {run.cell.name}" for version, run in sorted(versions.items()))
-        raise RecordError(f"runs of several versions: {places}. Run the older ones again.")
+    if len(made_by) > 1:
+        first, second = list(made_by.values())[:2]
+        raise RecordError(
+            f"runs of several makes of {augmenter}: {_make(first)}, {_make(second)}. Run the older ones again, or give "
+            "a variant its own name, e.g. codi[oracle=llm]."
+        )
+
+
+def _make(record: RunRecord) -> str:
+    method = record.augmenter
+    assert method is not None
+    told = ", ".join(f"{name}={value}" for name, value in sorted(method.config.items()))
+    return f"version {method.version}{f' with {told}' if told else ''} in {record.cell.name}"
 
 
 def _identity(record: RunRecord) -> tuple[object, ...]:
-    method = record.learner
-    return () if method is None else (method.name, method.version, tuple(sorted(method.config.items())))
+    return () if record.learner is None else _identity_of(record.learner)
+
+
+def _identity_of(method: Method) -> tuple[object, ...]:
+    return method.name, method.version, tuple(sorted(method.config.items()))
 
 
 def _refuse_shared_sets(board: Board, augmenter: str, grid: Grid) -> None:

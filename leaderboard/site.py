@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.matrix import Matrix
 from benchmark.records import RunRecord, read_records
 from leaderboard.pages import cells, curves, failures, index, papers, protocol, quality, ranking
 from leaderboard.pages.context import HERE, BoardSite, Site
@@ -27,8 +28,17 @@ class Built:
     skipped: tuple[str, ...]
 
 
-def build(results: Path, out: Path, *, include_unpublished: bool = False) -> Built:
+def build(results: Path, out: Path, *, include_unpublished: bool = False, matrix: Matrix | None = None) -> Built:
     """Reads all records under `results` and replaces the site at `out`. The same records give the same bytes.
+
+    A board asks every augmenter for every cell and seed of it. A matrix of fewer cells or replicates than others under
+    the same protocol has ranks only on a board of its own.
+
+    Args:
+        results: the folder of records.
+        out: the site.
+        include_unpublished: protocols for tests, too.
+        matrix: only the records of its cells and seeds; None: all.
 
     Raises:
         NothingSelectedError: if there is no record that may be published.
@@ -36,7 +46,7 @@ def build(results: Path, out: Path, *, include_unpublished: bool = False) -> Bui
         UsageError: if `out` holds something other than a site.
         StorageError: if the site cannot be written; the old one then stays.
     """
-    boards, skipped = publishable_boards(results, include_unpublished=include_unpublished)
+    boards, skipped = publishable_boards(results, include_unpublished=include_unpublished, matrix=matrix)
     if not boards:
         raise NothingSelectedError(
             " ".join(
@@ -57,11 +67,15 @@ def build(results: Path, out: Path, *, include_unpublished: bool = False) -> Bui
     return Built(out / "index.html", tuple(boards), skipped)
 
 
-def publishable_boards(results: Path, *, include_unpublished: bool = False) -> tuple[list[Board], tuple[str, ...]]:
-    """The boards of a results folder, and a sentence for each protocol that is never published (such as smoke)."""
+def publishable_boards(
+    results: Path, *, include_unpublished: bool = False, matrix: Matrix | None = None
+) -> tuple[list[Board], tuple[str, ...]]:
+    """The boards of a results folder, or of a matrix in it; a sentence for each protocol that is never published."""
     shown: list[RunRecord] = []
     hidden: dict[str, int] = {}
     for record in read_records(results):
+        if matrix is not None and not matrix.holds(record.cell):
+            continue
         if include_unpublished or _publishable(record):
             shown.append(record)
         else:

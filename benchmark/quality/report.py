@@ -80,6 +80,12 @@ class QualityReport(_Model):
         """The value of every metric, by name."""
         return {name: measured.value for name, measured in self.metrics.items()}
 
+    def details(self) -> dict[str, dict[str, Any]]:
+        """By metric: `original` and `details`, what is known of them; metrics without either are left out."""
+        known = {name: {"original": measured.original, **measured.details} for name, measured in self.metrics.items()}
+        told = {name: {k: v for k, v in values.items() if v is not None} for name, values in known.items()}
+        return {name: values for name, values in told.items() if values}
+
     def document(self) -> dict[str, Any]:
         """The report as JSON values."""
         return self.model_dump()

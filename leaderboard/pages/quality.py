@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "reward_per_step": ("Reward a step", "As the data claim it"),
     "kendall_tau": ("Kendall τ", "Rank correlation of the method's credit with the true contributions"),
     "dire": ("DIRE", "How badly the method's model rebuilds its own windows"),
+    "dire_ratio": ("DIRE ratio", "DIRE over that of original windows by the same model"),
     "acceptance_rate": ("Accepted", "Share of the generated windows that passed the method's filter"),
     "heldout_denoising_loss": ("Held-out loss", "Denoising loss on episodes that were not trained on"),
 }
@@ -84,6 +85,9 @@ def told(run: RunRecord) -> dict[str, float | None]:
     """The metrics of a record, and the numbers of its augmenter's diagnosis that the page shows."""
     generation = run.augmenter_diagnosis.get("generation")
     own = {**run.augmenter_diagnosis, **(generation if isinstance(generation, dict) else {})}
+    if own.get("threshold_kind") == "none":  # nothing could be refused
+        own.pop("acceptance_rate", None)
+    own["dire_ratio"] = run.quality_details.get("dire", {}).get("ratio")
     numbers = {name: float(v) for name, v in own.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     return {name: run.quality[name] if name in run.quality else numbers.get(name) for name in COLUMNS}
 

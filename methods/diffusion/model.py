@@ -84,6 +84,7 @@ class SegmentModel(HeadQueries):
         self.heads.load_state_dict({key: torch.from_numpy(np.array(a))[None] for key, a in heads.items()})
         self.heads.requires_grad_(False)
         self._denoise: Denoise | None = None
+        self._batches: dict[int, Batches] = {}
 
     @property
     def thresholds(self) -> Thresholds:
@@ -170,7 +171,7 @@ class SegmentModel(HeadQueries):
         returns = (returns[:, None] if returns.dim() == 1 else returns).expand(batch, n)
         labels = None if composition is None else composition.inputs(self.device)  # (1 + C, N, 2N)
         weights = (guidance,) if composition is None else composition.weights
-        slices = Batches(batch_size)
+        slices = self._batches.setdefault(batch_size, Batches(batch_size))  # where it shrank, it stays small
 
         def denoise(x: Tensor, k: int) -> Tensor:
             null = torch.zeros(batch, n, dtype=torch.bool, device=self.device)

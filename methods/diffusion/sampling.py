@@ -15,12 +15,12 @@ from torch import Tensor
 from methods.base import require
 from methods.diffusion.known import ClampConditioning, Conditioning, Known
 from methods.diffusion.samplers import Sampler
+from tasks.common.errors import is_out_of_memory
 
 NoiseSource = Callable[[tuple[int, ...]], Tensor]
 """Standard normal values of a shape, float32; every call draws new ones, and the tensor belongs to the caller."""
 
 _logger = logging.getLogger(__name__)
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # torch's words on a CPU
 _CLAMP = ClampConditioning()
 
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
@@ -122,7 +122,7 @@ class Batches:
                 start = rows.stop
             except (MemoryError, RuntimeError) as error:
                 tried = rows.stop - rows.start
-                if tried <= 1 or not _is_out_of_memory(error):
+                if tried <= 1 or not is_out_of_memory(error):
                     raise
                 self.size = tried // 2
                 message = "Out of memory with a batch of %d rows: going on with batches of %d, same results (%s)."
@@ -133,12 +133,6 @@ class Batches:
 def in_batches(function: Callable[..., Result], batch_size: int, *tensors: Tensor | None) -> Result:
     """`function(*tensors)` over slices of the leading axis of `batch_size` rows, fewer where memory runs out."""
     return Batches(batch_size)(function, *tensors)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _joined(parts: list[Result]) -> Result:

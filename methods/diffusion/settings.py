@@ -74,7 +74,7 @@ class SegmentSettings:
     value_literal: bool = False  # gradient through the target and no mask of terminals, as MASTARS' repository
     head_hidden: int = 256  # two hidden layers; MADiTS, App. E; MASTARS, App. E
     head_updates: int = 100_000  # inferred: trained apart from the denoiser, on larger batches
-    head_batch_size: int = 256  # transitions (inferred: at equal cost better than 1,024 and fewer updates)
+    head_batch_size: int = 256  # transitions (inferred)
     head_learning_rate: float = 3e-3  # of Adam, at its highest; rises for 5%, then falls to 0 (inferred)
 
     def __post_init__(self) -> None:
@@ -96,8 +96,10 @@ class SegmentSettings:
             require(value in ("joint", "per_agent"), "diffusion", f"{name}={value}", "joint or per_agent")
         prediction = self.prediction
         require(prediction in ("noise", "velocity"), "diffusion", f"prediction={prediction}", "noise or velocity")
-        scale_free = self.normaliser != "standard"  # samplers clip to [−1, 1], and a third of such values lie beyond
-        require(scale_free, "diffusion", "normaliser=standard", "one that keeps to [-1, 1]: cdf, cdf_mixed or limits")
+        # Samplers clip to [−1, 1], and a third of standardised values lie beyond.
+        within = self.normaliser in ("cdf", "cdf_mixed", "limits")
+        keeps = "one that keeps to [-1, 1]: cdf, cdf_mixed or limits"
+        require(within, "diffusion", f"normaliser={self.normaliser}", keeps)
         kind = self.action_normaliser
         require(kind in ("data", "bounds"), "diffusion", f"action_normaliser={kind}", "data or bounds")
         unknown = [name for name in self.heads if name not in HEADS]

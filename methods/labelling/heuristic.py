@@ -4,8 +4,7 @@ CODI asks a language model; the rules stand in for it where there is none. The k
 features and actions, see `features.kind_of`.
 
 How near an agent is counts beside how much nearer it came: by the approach alone, an expert that stands on its landmark
-already would lose to any drifting neighbour (measured on one-expert data of `mpe/spread`: the approach with half a
-point a collision names the expert in 47% of the windows, with the mean distance and a tenth in 93%).
+already would lose to any drifting neighbour.
 """
 
 from __future__ import annotations

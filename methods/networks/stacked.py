@@ -30,10 +30,7 @@ def uniform_slices(
 
 
 class _NarrowProduct(torch.autograd.Function):
-    """x W for few columns, computed as (Wᵀ xᵀ)ᵀ, and ∂W as (gᵀ x)ᵀ: the same sums, six times faster on a CPU.
-
-    Measured with MKL: (15, 256, 64) times (15, 64, 2) takes 271 µs, the transposed product 46 µs.
-    """
+    """x W for few columns, computed as (Wᵀ xᵀ)ᵀ, and ∂W as (gᵀ x)ᵀ: the same sums, much faster on a CPU with MKL."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:

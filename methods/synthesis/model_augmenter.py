@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -10,12 +11,14 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Arrays, Augmenter, Run
+from methods.base import Arrays, Augmenter, Run, require
 from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.reconstruction import reconstruction_errors
-from methods.diffusion.samplers import Sampler, sampler_within
+from methods.diffusion.samplers import Sampler, make_sampler, sampler_within
+from methods.diffusion.schedule import CosineSchedule
 from methods.diffusion.settings import SegmentSettings
+from methods.networks.temporal_unet import UNetConfig
 from methods.synthesis.report import GenerationReport
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
@@ -46,6 +49,18 @@ class ModelConfig:
     guidance: float = 1.2  # g of eps_u + g (eps_c - eps_u); MADiTS, Tab. 2, as MADiff's repository means it
     sampler: str = "ddpm"  # Ho et al. 2020; also ddim, dpmpp_2m
     sampling_steps: int | None = None  # None: all K; MADiTS, Tab. 2; MASTARS, App. E
+
+    def __post_init__(self) -> None:
+        SegmentSettings(**named_settings(self))
+        UNetConfig(horizon=self.horizon, features=1, width=self.width)
+        require(math.isfinite(self.guidance), "diffusion", f"guidance={self.guidance}", "a finite number")
+        require(math.isfinite(self.target), "diffusion", f"target={self.target}", "a finite number")
+        make_sampler(self.sampler, CosineSchedule(self.diffusion_steps), self.sampling_steps)
+
+
+def named_settings(config: object) -> dict[str, Any]:
+    """The settings of a model that a config names."""
+    return {f.name: getattr(config, f.name) for f in fields(SegmentSettings) if hasattr(config, f.name)}
 
 
 MODEL_GENERATION_FIELDS = frozenset(("target", "guidance", "sampler", "sampling_steps"))
@@ -90,9 +105,7 @@ class ModelAugmenter(Augmenter[ConfigT]):
 
     def shared_settings(self, heads: tuple[str, ...]) -> SegmentSettings:
         """Every setting of the model that the config names, with these auxiliary networks."""
-        known = {field.name for field in fields(SegmentSettings)}
-        named = {f.name: getattr(self.config, f.name) for f in fields(self.config) if f.name in known}
-        return SegmentSettings(**named, heads=heads)
+        return SegmentSettings(**named_settings(self.config), heads=heads)
 
     def model_on(self, device: str) -> SegmentModel:
         """What was fitted, moved to a device.

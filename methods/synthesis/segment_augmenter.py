@@ -46,6 +46,7 @@ class SegmentConfig(ModelConfig):
     windows_at_once: int = 1024  # inferred; decides the speed
 
     def __post_init__(self) -> None:
+        super(SegmentConfig, self).__post_init__()  # the bare form does not know a class with slots
         owner, number = type(self).__name__.removesuffix("Config"), isinstance(self.epsilon, float | int)
         require(self.accept in RULES, owner, f"accept={self.accept}", " or ".join(RULES))
         right = self.epsilon is None or (number and self.epsilon >= 0)
@@ -103,7 +104,7 @@ class SegmentAugmenter(ModelAugmenter[ConfigT]):
     """Windows generated from real ones, kept where the model's own dynamics believe them (MASTARS, Sec. 3.2)."""
 
     generation_fields: ClassVar[frozenset[str]] = GENERATION_FIELDS
-    tiny_params: ClassVar[Mapping[str, Any]] = {**MODEL_TINY, "segments": 3, "epsilon": float("inf")}
+    tiny_params: ClassVar[Mapping[str, Any]] = {**MODEL_TINY, "segments": 3, "epsilon": 1e6}
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)

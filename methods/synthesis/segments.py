@@ -94,7 +94,8 @@ def collect_segments(
         keep_unchanged: whether windows without a new row are kept as well; they never count as progress.
 
     Raises:
-        MethodError: after `PATIENCE` batches without an accepted window that has a new row.
+        MethodError: after `PATIENCE` batches without an accepted window that has a new row, or where unchanged windows
+            alone have made up the amount before.
         TimeoutError: after the deadline.
     """
     limit = math.inf if report.threshold is None else report.threshold
@@ -124,6 +125,11 @@ def collect_segments(
                 f"{owner}: none of the last {PATIENCE} batches had an acceptable window with new rows; "
                 f"{report.summary()} Raise the threshold, or train longer."
             )
+    if report.threshold is not None and not (new_shares[:needed] > 0).any():
+        raise MethodError(
+            f"{owner}: no window with new rows was acceptable, and unchanged ones alone are no augmentation; "
+            f"{report.summary()} Raise the threshold, or train longer."
+        )
     report.extra["new_row_share"] = float(new_shares[:needed].mean())
     report.extra["unchanged_share"] = float((new_shares[:needed] == 0).mean())
     return GeneratedRows.join(parts)[:needed]

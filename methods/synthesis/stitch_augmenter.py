@@ -43,6 +43,7 @@ class StitchConfig(ModelConfig):
     calibrate: str = "real"  # errors of held-out "real" transitions, or of unfiltered "generated" ones (inferred)
 
     def __post_init__(self) -> None:
+        super(StitchConfig, self).__post_init__()  # the bare form does not know a class with slots
         owner = type(self).__name__.removesuffix("Config")
         check_stitching(self.start, self.slots)
         require(self.metric in METRICS, owner, f"metric={self.metric}", " or ".join(METRICS))

@@ -82,6 +82,14 @@ class StorageError(AugMARLError):
     """A file could not be written or read whole; what was there before is untouched."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was not there: Python's, a GPU's by torch, or main memory by torch, which has no class for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # torch's words on a CPU
 _LISTED = ("task", "dataset", "augmenter", "learner", "matrix", "protocol")
 
 

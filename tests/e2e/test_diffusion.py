@@ -85,6 +85,11 @@ def require_told(record: RunRecord) -> None:
     assert told["generation"]["acceptance_rate"] > 0.0
     assert told["generation"]["sampler"] == {"name": "ddim", "steps": 2}
     assert told["generation"]["seconds"]["sampling"] > 0.0
+    assert record.quality["dire"] is not None
+    assert record.quality_details["dire"]["original"] > 0.0  # type: ignore[operator]
+    if record.cell.augmenter.startswith("madits"):
+        assert record.quality["kendall_tau"] == record.quality_details["kendall_tau"]["tau_reward_sum"]
+        assert {"tau_rtg", "tau_reward"} <= record.quality_details["kendall_tau"].keys()
     assert record.timings["fit"].together == 2
     assert record.protocol_settings["diffusion"]["updates"] == 20
 

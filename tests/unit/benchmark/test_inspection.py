@@ -51,6 +51,8 @@ def test_a_run_keeps_the_quality_of_its_data(ran: RunRecord, data_file: Path) ->
     stored = json.loads((data_file.parent / QUALITY_FILE).read_text())
     assert {name: metric["value"] for name, metric in stored["metrics"].items()} == ran.quality
     assert ran.quality["dynamics_mse"] is not None
+    assert ran.quality_details["mean_return"]["original"] == stored["metrics"]["mean_return"]["original"]
+    assert "dire" not in ran.quality_details  # nothing is known of what is undefined
     assert ran.quality["dire"] is None
     assert stored["metrics"]["dire"]["reason"] == "the method has no diffusion model of the original data"
     assert stored["augmenter"] == "rad-s"

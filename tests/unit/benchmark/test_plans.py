@@ -85,13 +85,13 @@ def test_the_compute_of_diffusion_models_is_in_the_keys_of_methods_that_train_an
     monkeypatch.setattr(plan().augmenter.method_class, "trains", True)
     trained = digests(plan())
     all_later = {"augmented", "policy", "evaluation"}
-    for setting in ("width", "updates", "batch_size", "learning_rate", "ema_every", "head_updates"):
-        assert changed(trained, digests(plan(protocol=f"smoke[diffusion_{setting}=7]"))) == {"fit", *all_later}
+    for setting in ("width=16", "updates=7", "batch_size=7", "learning_rate=7", "ema_every=7", "head_updates=7"):
+        assert changed(trained, digests(plan(protocol=f"smoke[diffusion_{setting}]"))) == {"fit", *all_later}
     for setting in ("sampling_steps=7", "sampler=ddpm"):
         assert changed(trained, digests(plan(protocol=f"smoke[diffusion_{setting}]"))) == all_later
-    key = plan(protocol="paper[diffusion_width=3]").fit_key(0)
+    key = plan(protocol="paper[diffusion_width=16]").fit_key(0)
     assert key is not None
-    assert key.parts["diffusion"] == {"width": 3}  # the method's own numbers are in its config
+    assert key.parts["diffusion"] == {"width": 16}  # the method's own numbers are in its config
 
 
 def test_golden_keys() -> None:
@@ -121,6 +121,34 @@ GOLDEN = {
 def test_wrong_parameters_are_usage_errors(axis: str, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         plan(**{axis: name})
+
+
+def test_what_the_protocol_fixes_for_all_is_no_parameter_of_one() -> None:
+    for name in ("madits[width=64]", "codi[updates=5]", "mastars-lov[sampler=ddim]"):
+        with pytest.raises(UsageError, match=r"smoke fixes \w+ for every .* smoke\[diffusion_\w+="):
+            plan(augmenter=name)
+    plan(augmenter="madits[guidance=2.0]")
+    plan(protocol="paper", augmenter="madits[width=64]")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ("horizon=10", "horizon divisible by 4"),
+        ("normaliser=standard", r"keeps to \[-1, 1\]"),
+        ("gamma=2", "gamma=2"),
+        ("circular_shift=3", "circular_shift=3"),
+        ("sampler=foo", "sampler 'foo'"),
+        ("sampling_steps=500", "500"),
+        ("width=12", "divisible by 8"),
+        ("target=nan", "finite"),
+        ("updates=-1", "updates=-1"),
+    ],
+)
+def test_models_that_cannot_be_built_are_refused_before_anything_runs(params: str, message: str) -> None:
+    for augmenter in ("madits", "madiff-segment")[: 1 if params.startswith("circular") else 2]:
+        with pytest.raises(UsageError, match=message):
+            plan(protocol="paper", augmenter=f"{augmenter}[{params}]").augmenter.config()
 
 
 def test_records_describe_configs_in_full() -> None:

@@ -57,6 +57,9 @@ def test_another_mix_stays_publishable_under_its_own_name() -> None:
         ("quick[diffusion_updates=1.5]", UsageError, "not a whole number"),
         ("quick[diffusion_sampler=ddmp]", UnknownNameError, "'ddpm'"),
         ("quick[diffusion_sampler=3]", UnknownNameError, "sampler"),
+        ("quick[diffusion_width=12]", UsageError, "multiple of 8"),
+        ("quick[diffusion_learning_rate=0]", UsageError, "not a number from 1e-09"),
+        ("quick[diffusion_first_skip=1]", UnknownNameError, "first_skip"),
         ("quick[diffusion_widht=3]", UnknownNameError, "'diffusion_width'"),
         ("quick[diffusion=3]", UnknownNameError, "setting"),
         ("quick[publishable=true]", UnknownNameError, "setting"),
@@ -82,7 +85,7 @@ def test_quick_and_smoke_leave_a_diffusion_model_nothing_to_choose_and_paper_eve
         assert None not in asdict(PROTOCOLS[name].diffusion).values()
     assert PROTOCOLS["paper"].diffusion == DiffusionBudget()
     for field in fields(DiffusionBudget):  # none is forgotten
-        value = {"sampler": "ddim", "prediction": "velocity", "first_skip": True}.get(field.name, 3)
+        value = {"width": 8, "sampler": "ddim", "prediction": "velocity", "first_skip": True}.get(field.name, 3)
         varied = make_protocol(f"paper[diffusion_{field.name}={str(value).lower()}]").diffusion
         assert varied.given() == {field.name: value}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -52,6 +53,23 @@ def test_build_goes_into_the_results_by_default(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("AUGMARL_RESULTS", str(tmp_path))
     invoke("leaderboard", "build")
     assert (tmp_path / "site" / "index.html").is_file()
+
+
+def test_a_matrix_has_a_site_of_its_own_with_its_cells_and_seeds_alone(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = tmp_path / "two.yaml"
+    matrix.write_text(
+        "protocol: quick\ntasks: [mpe/spread]\ndatasets: [exp]\naugmenters: [original, rad-s]\nlearners: [bc]\n"
+        "replicates: 2\n"
+    )
+    copied = tmp_path / "results"
+    shutil.copytree(results, copied)
+    text = invoke("leaderboard", "build", "--results", str(copied), "--matrix", str(matrix))
+    assert text.splitlines() == [
+        "quick · mpe-batched 1 · omar+continuous: 4 runs, 1 cells",
+        f"Open {copied / 'site-two' / 'index.html'}",
+    ]
 
 
 def test_report_prints_lift_interval_tier_and_n(results: Path) -> None:

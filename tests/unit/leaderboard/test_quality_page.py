@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factory import Suite, change, write
@@ -10,7 +11,7 @@ from factory import Suite, change, write
 from benchmark.quality import METRICS
 from benchmark.records import RunRecord
 from leaderboard import site
-from leaderboard.pages.quality import COLUMNS, quality_rows, significant
+from leaderboard.pages.quality import COLUMNS, quality_rows, significant, told
 from leaderboard.scores import group
 
 SUITE = Suite(tasks=("mpe/spread",), datasets=("exp-m",), seeds=2)
@@ -23,12 +24,13 @@ def measured() -> list[RunRecord]:
         if record.cell.augmenter == "rad-s":
             seed = record.cell.seed
             quality = {"dynamics_mse": 0.02 + 0.02 * seed, "dire": None, "similarity": 0.99 if seed == 0 else None}
-            told = {
+            details: Any = {"dire": {"original": 0.5, "ratio": 2.0 + seed}}
+            diagnosis = {
                 "diverged": False,
                 "heldout_denoising_loss": 0.1,
                 "generation": {"acceptance_rate": 0.5 + 0.25 * seed},
             }
-            record = change(record, quality=quality, augmenter_diagnosis=told)
+            record = change(record, quality=quality, quality_details=details, augmenter_diagnosis=diagnosis)
         records.append(record)
     return records
 
@@ -46,6 +48,16 @@ def test_means_are_over_synthetic_sets_not_over_runs() -> None:
     assert row.means["dire"] is None
     assert row.means["acceptance_rate"] == pytest.approx(0.625)
     assert row.means["heldout_denoising_loss"] == pytest.approx(0.1)
+    assert row.means["dire_ratio"] == pytest.approx(2.5)
+
+
+def test_without_a_filter_nothing_was_accepted_or_refused() -> None:
+    (record, *_) = [r for r in measured() if r.cell.augmenter == "rad-s"]
+    generation = {"acceptance_rate": 1.0, "threshold_kind": "none"}
+    assert told(change(record, augmenter_diagnosis={"generation": generation}))["acceptance_rate"] is None
+    assert told(change(record, augmenter_diagnosis={"generation": {**generation, "threshold_kind": "fixed"}}))[
+        "acceptance_rate"
+    ] == pytest.approx(1.0)
 
 
 def test_the_page_and_its_files_say_the_same(tmp_path: Path) -> None:
@@ -53,7 +65,7 @@ def test_the_page_and_its_files_say_the_same(tmp_path: Path) -> None:
     folder = tmp_path / "site" / built.boards[0].key.slug
     page = (folder / "quality.html").read_text()
     assert ">0.03</td>" in page
-    assert "DIRE" not in page  # no value anywhere: no column
+    assert "DIRE<" not in page  # no value anywhere: no column
     (line,) = csv.DictReader((folder / "quality.csv").read_text().splitlines())
     assert (line["augmenter"], line["n"], line["dire"]) == ("rad-s", "2", "")
     (row,) = json.loads((folder / "quality.json").read_text())

@@ -145,13 +145,24 @@ def test_two_records_of_one_run_are_refused() -> None:
         group([*records, records[0]])
 
 
+def test_configs_are_not_mixed() -> None:
+    """As when a rule labelled some replicates and a language model the others."""
+    records = SUITE.records()
+    index = pick(records, "rad-s", seed=1)
+    method = records[index].augmenter
+    assert method is not None
+    records[index] = change(records[index], augmenter=method.model_copy(update={"config": {"oracle": "llm"}}))
+    with pytest.raises(RecordError, match=r"several makes of rad-s.* with oracle=llm in .*rad-s/bc/seed-1"):
+        matrix_of(records, "rad-s")
+
+
 def test_versions_are_not_mixed() -> None:
     records = SUITE.records()
     index = pick(records, "rad-s", seed=1)
     method = records[index].augmenter
     assert method is not None
     records[index] = change(records[index], augmenter=method.model_copy(update={"version": 2}))
-    with pytest.raises(RecordError, match=r"version 1 in .*rad-s/bc/seed-0, version 2 in .*rad-s/bc/seed-1"):
+    with pytest.raises(RecordError, match=r"version 1.* in .*rad-s/bc/seed-0, version 2.* in .*rad-s/bc/seed-1"):
         matrix_of(records, "rad-s")
 
 

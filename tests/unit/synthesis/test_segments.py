@@ -100,7 +100,7 @@ def test_accepted_windows_are_returned_in_order_and_within_the_threshold() -> No
 
 
 def test_batches_follow_the_acceptance_rate() -> None:
-    propose = Numbered(lambda n: 0.0 if n % 4 == 0 else 9.0)
+    propose = Numbered(lambda n: 0.0 if n % 4 == 1 else 9.0)
     collect(propose, SegmentGoal(segments=60), GenerationReport(threshold=1.0), largest=10_000)
     # 60 asked for, 15 of 60 accepted; then 45 missing at a rate of 16/61: 172, of which 43; then 2 at 59/233: 8
     assert propose.batches == [60, 172, 8]
@@ -121,6 +121,12 @@ def test_an_unreachable_threshold_ends_in_a_clear_error(error: Any) -> None:
         collect(propose, SegmentGoal(segments=400), report)
     assert len(propose.batches) == PATIENCE
     assert f"dynamics {sum(propose.batches) - report.accepted}" in str(failure.value)
+
+
+def test_unchanged_windows_alone_are_no_augmentation() -> None:
+    report = GenerationReport(threshold=0.5, threshold_kind="fixed", calibrated=2.25)
+    with pytest.raises(MethodError, match=r"no window with new rows .* of \d+ .*it is 2.25"):
+        collect(Numbered(lambda n: 5.0 * (n % 2)), SegmentGoal(segments=3), report)  # there before patience ends
 
 
 def test_unchanged_windows_can_be_left_out() -> None:
