@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,6 +93,9 @@ def load_method(table: Registry[type[MethodT]], name: str) -> type[MethodT]:
 
 def _choose(table: Registry[type[MethodT]], text: str) -> Choice[MethodT]:
     selector = Selector.parse(text)
+    for name, value in selector.params.items():  # records and keys are JSON, which has no others
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{table.kind} {text!r}: {name}={value!r} is not a finite number.")
     entry, method_class = table.entry(selector.name), load_method(table, selector.name)
     choice = Choice(str(selector), entry.target, {**entry.params, **selector.params}, method_class)
     if not isinstance(getattr(method_class, "version", None), int):

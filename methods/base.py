@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -224,8 +223,6 @@ def make_config(config_class: type[ConfigT], params: Mapping[str, Scalar], owner
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
             raise UsageError(f"{owner} has no parameter {name!r}.{hint} It has: {', '.join(known) or 'none'}.")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{owner}: parameter {name}={value!r} is not a finite number.")
         default = known[name].default
         numeric = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
         if default is not None and not numeric and type(value) is not type(default):

@@ -67,7 +67,7 @@ class MADiTS(StitchAugmenter[MADiTSConfig]):
     version = 2
     name: ClassVar[str] = "madits"
     credit_functions: ClassVar[tuple[str, ...]] = CREDITS
-    tiny_params: ClassVar[Mapping[str, Any]] = {**STITCH_TINY, "delta": 1e6, "credit_steps": 2}
+    tiny_params: ClassVar[Mapping[str, Any]] = {**STITCH_TINY, "delta": float("inf"), "credit_steps": 2}
     generation_fields: ClassVar[frozenset[str]] = STITCH_GENERATION_FIELDS | {
         "dynamics_constraint",
         "partial_noising",

@@ -104,7 +104,7 @@ class SegmentAugmenter(ModelAugmenter[ConfigT]):
     """Windows generated from real ones, kept where the model's own dynamics believe them (MASTARS, Sec. 3.2)."""
 
     generation_fields: ClassVar[frozenset[str]] = GENERATION_FIELDS
-    tiny_params: ClassVar[Mapping[str, Any]] = {**MODEL_TINY, "segments": 3, "epsilon": 1e6}
+    tiny_params: ClassVar[Mapping[str, Any]] = {**MODEL_TINY, "segments": 3, "epsilon": float("inf")}
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)

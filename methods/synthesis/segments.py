@@ -95,13 +95,13 @@ def collect_segments(
 
     Raises:
         MethodError: after `PATIENCE` batches without an accepted window that has a new row, or where unchanged windows
-            alone have made up the amount before.
+            alone have made up the amount before, with `PATIENCE` others refused.
         TimeoutError: after the deadline.
     """
     limit = math.inf if report.threshold is None else report.threshold
     parts: list[GeneratedRows] = []
     lengths, new_shares = np.zeros(0, dtype=np.int64), np.zeros(0)
-    needed, barren = goal.needed(lengths), 0
+    needed, barren, refused = goal.needed(lengths), 0, 0
     while needed is None:
         missing = goal.missing(lengths, model.settings.horizon)
         rate = (report.accepted + 1) / (report.windows + 1)  # optimistic by one window
@@ -111,6 +111,7 @@ def collect_segments(
         accepted = valid & judged
         report.count(accepted[judged], candidates.starts[judged])
         report.count(accepted[~judged], candidates.starts[~judged], reason="unchanged")
+        refused += int((changed & ~valid).sum())
         barren = 0 if (valid & changed).any() else barren + 1
         with report.timed("heads"):
             parts.append(_rows(candidates, accepted, model))
@@ -125,7 +126,7 @@ def collect_segments(
                 f"{owner}: none of the last {PATIENCE} batches had an acceptable window with new rows; "
                 f"{report.summary()} Raise the threshold, or train longer."
             )
-    if report.threshold is not None and not (new_shares[:needed] > 0).any():
+    if refused >= PATIENCE and not (new_shares[:needed] > 0).any():
         raise MethodError(
             f"{owner}: no window with new rows was acceptable, and unchanged ones alone are no augmentation; "
             f"{report.summary()} Raise the threshold, or train longer."

@@ -126,7 +126,7 @@ def test_an_unreachable_threshold_ends_in_a_clear_error(error: Any) -> None:
 def test_unchanged_windows_alone_are_no_augmentation() -> None:
     report = GenerationReport(threshold=0.5, threshold_kind="fixed", calibrated=2.25)
     with pytest.raises(MethodError, match=r"no window with new rows .* of \d+ .*it is 2.25"):
-        collect(Numbered(lambda n: 5.0 * (n % 2)), SegmentGoal(segments=3), report)  # there before patience ends
+        collect(Numbered(lambda n: 5.0 * (n % 2)), SegmentGoal(segments=60), report)  # there before patience ends
 
 
 def test_unchanged_windows_can_be_left_out() -> None:
