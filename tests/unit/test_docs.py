@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.protocols import PROTOCOLS
+from leaderboard.pages.quality import significant
 from methods.augmenters import AUGMENTERS
 from methods.learners import LEARNERS
 from tasks.datasets.regimes import REGIMES
@@ -94,6 +95,8 @@ def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
     lines = README.splitlines()
     for row in rows:
         place = (row["task"], row["dataset"], row["learner"])
+        if row["not_ranked"]:
+            continue
         if place == ("all", "all", "all"):
             numbers = (
                 f"{row['tier']} | {estimate(row, 'lift')} | {estimate(row, 'iqm')} | {estimate(row, 'improvement', 2)}"
@@ -102,6 +105,28 @@ def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
         elif "all" not in place[:2] and row["learner"] == "bc" and row["augmenter"] == "original":
             (line,) = (line for line in lines if line.startswith(f"| `{row['task']}` |"))
             assert f" {estimate(row, 'iqm')} |" in line
+
+
+def test_the_diffusion_results_in_the_readme_are_those_of_their_leaderboard() -> None:
+    (path,) = (ROOT / "results" / "site-diffusion").glob("quick--*/leaderboard.json")
+    rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
+    places = [(dataset, learner) for dataset in ("exp-m", "one-expert") for learner in ("bc", "bc50")]
+    names = sorted({row["augmenter"] for row in rows})
+    assert len(names) == 11
+    for name in names:
+        own = {(row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows if row["augmenter"] == name}
+        assert f"| `{name}` | {' | '.join(own[place] for place in places)} |" in README.splitlines()
+
+
+def test_the_qualities_in_the_documentation_are_those_of_the_records() -> None:
+    (path,) = (ROOT / "results" / "site-diffusion").glob("quick--*/quality.json")
+    header = next(line for line in page("quality").splitlines() if line.startswith("| augmenter | "))
+    metrics = [cell.strip(" `") for cell in header.split("|")[2:-1]]
+    rows = [row for row in json.loads(path.read_text()) if row["dataset"] == "exp-m"]
+    assert len(rows) == 9
+    for row in rows:
+        numbers = " | ".join(significant(row["means"][metric]) for metric in metrics)
+        assert f"| `{row['augmenter']}` | {numbers} |" in page("quality").splitlines()
 
 
 def test_the_curves_in_the_documentation_are_those_of_the_records() -> None:
