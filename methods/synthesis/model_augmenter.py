@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Arrays, Augmenter, Run, require
+from methods.base import Arrays, Augmenter, Run
 from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.reconstruction import reconstruction_errors
@@ -53,8 +52,6 @@ class ModelConfig:
     def __post_init__(self) -> None:
         SegmentSettings(**named_settings(self))
         UNetConfig(horizon=self.horizon, features=1, width=self.width)
-        require(math.isfinite(self.guidance), "diffusion", f"guidance={self.guidance}", "a finite number")
-        require(math.isfinite(self.target), "diffusion", f"target={self.target}", "a finite number")
         make_sampler(self.sampler, CosineSchedule(self.diffusion_steps), self.sampling_steps)
 
 
