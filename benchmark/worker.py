@@ -18,6 +18,7 @@ import time
 from typing import IO, Any
 
 from benchmark.executors.base import Job, job_from_json
+from benchmark.memory import keep_freed_memory
 
 _REPORT_SECONDS = 0.5
 
@@ -25,6 +26,7 @@ _REPORT_SECONDS = 0.5
 def main() -> int:
     """Runs the job on standard input; returns the exit status."""
     events = _take_over_standard_output()
+    keep_freed_memory()
     job = job_from_json(sys.stdin.readline())
     _die_with_the_driver()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)

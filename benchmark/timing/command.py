@@ -26,12 +26,14 @@ def timing(
     from rich.console import Console
 
     from benchmark.folders import results_folder
+    from benchmark.memory import keep_freed_memory
     from benchmark.timing import record
     from benchmark.timing.measurements import MEASUREMENTS, load_measurement
 
     groups = [name.strip() for name in only.split(",") if name.strip()] or list(MEASUREMENTS)
     functions = [load_measurement(name) for name in groups]  # unknown names fail before anything runs
     messages = Console(stderr=True)
+    keep_freed_memory()  # as workers do
     taken = []
     for name, function in zip(groups, functions, strict=True):
         messages.print(f"{name}: {MEASUREMENTS[name][1]} ...")
