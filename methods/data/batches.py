@@ -70,6 +70,84 @@ def transition_batches(
     """
     columns = _columns(data, device)
     steps = [_steps_of(d, chosen) for d, chosen in zip(data, episodes, strict=True)]
+    for at_step, at_row, shape in _drawn_steps(data, steps, generators, batch_size, updates, device):
+        observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
+        for i in range(shape[1]):
+            mask = None if available is None else available[:, i]
+            yield StepBatch(observations[:, i], actions[:, i], mask)
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionBatch:
+    """Independent transitions (o, a, r, o', e) of teams.
+
+    Shapes: observations, next_observations (R, B, N, D); actions (R, B, N, A) or (R, B, N); rewards (R, B, N);
+    terminals (R, B) bool, False at a time limit; available (R, B, N, A) bool, at o, of discrete tasks; states and
+    next_states (R, B, K), where the task has a global state.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_observations: Tensor
+    terminals: Tensor
+    available: Tensor | None
+    states: Tensor | None
+    next_states: Tensor | None
+
+
+def joint_transitions(
+    data: Sequence[OfflineDataset],
+    generators: Sequence[np.random.Generator],
+    *,
+    batch_size: int,
+    updates: int,
+    device: str,
+) -> Iterator[TransitionBatch]:
+    """`updates` batches of transitions drawn uniformly with replacement, replica r's from generator r alone.
+
+    Args:
+        data: R datasets.
+        generators: R of them.
+        batch_size: B.
+        updates: how many batches.
+        device: where the batches are made.
+    """
+    columns = _columns(data, device)
+    views = [column.observations for column in columns]
+    rewards = [_tensor(d.rewards, device) for d in data]
+    terminals = [_tensor(d.terminals, device) for d in data]
+    states = [_tensor(d.states, device) for d in data if d.states is not None]
+    steps = [np.arange(d.n_steps) for d in data]
+    for at_step, at_row, shape in _drawn_steps(data, steps, generators, batch_size, updates, device):
+        next_row = [row + 1 for row in at_row]
+        observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
+        following = _select(views, next_row, shape)
+        reward, terminal = _select(rewards, at_step, shape), _select(terminals, at_step, shape)
+        state = _select(states, at_row, shape) if states else None
+        next_state = _select(states, next_row, shape) if states else None
+        for i in range(shape[1]):
+            yield TransitionBatch(
+                observations=observations[:, i],
+                actions=actions[:, i],
+                rewards=reward[:, i],
+                next_observations=following[:, i],
+                terminals=terminal[:, i],
+                available=None if available is None else available[:, i],
+                states=None if state is None else state[:, i],
+                next_states=None if next_state is None else next_state[:, i],
+            )
+
+
+def _drawn_steps(
+    data: Sequence[OfflineDataset],
+    steps: Sequence[NDArray[np.int64]],
+    generators: Sequence[np.random.Generator],
+    batch_size: int,
+    updates: int,
+    device: str,
+) -> Iterator[tuple[list[Tensor], list[Tensor], tuple[int, int, int]]]:
+    """Steps and their rows for a chunk of updates at a time, (chunk · B,) of each replica, and (R, chunk, B)."""
     rows = [d.row_of_step()[step] for d, step in zip(data, steps, strict=True)]
     done = 0
     while done < updates:
@@ -77,11 +155,7 @@ def transition_batches(
         drawn = [g.integers(len(step), size=chunk * batch_size) for g, step in zip(generators, steps, strict=True)]
         at_step = [_tensor(step[index], device) for step, index in zip(steps, drawn, strict=True)]
         at_row = [_tensor(row[index], device) for row, index in zip(rows, drawn, strict=True)]
-        shape = (len(data), chunk, batch_size)
-        observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
-        for i in range(chunk):
-            mask = None if available is None else available[:, i]
-            yield StepBatch(observations[:, i], actions[:, i], mask)
+        yield at_step, at_row, (len(data), chunk, batch_size)
         done += chunk
 
 
@@ -168,5 +242,5 @@ def _select(columns: Sequence[Tensor], index: Sequence[Tensor], shape: tuple[int
     inner = columns[0].shape[1:]
     gathered = columns[0].new_empty(len(columns), len(index[0]), inner.numel())
     for replica, (column, wanted) in enumerate(zip(columns, index, strict=True)):
-        torch.index_select(column.flatten(1), 0, wanted, out=gathered[replica])
+        torch.index_select(column.view(len(column), inner.numel()), 0, wanted, out=gathered[replica])
     return gathered.view(*shape, *inner)

@@ -17,3 +17,7 @@ def _check(name: str, loaded: object) -> None:
 LEARNERS: Registry[type[Learner[Any]]] = Registry("learner", check=_check, entry_points="augmarl.learners")
 LEARNERS.add("bc", "methods.learners.bc:BC", "behaviour cloning: the plain measure of data quality")
 LEARNERS.add("bc50", "methods.learners.bc:BC", "behaviour cloning of the better half of episodes", keep_fraction=0.5)
+LEARNERS.add("td3bc", "methods.learners.td3bc:TD3BC", "MA-TD3+BC: independent TD3 with a cloning penalty")
+LEARNERS.add("omar", "methods.learners.omar:OMAR", "conservative critics, actors drawn to actions that a search finds")
+LEARNERS.add("cql", "methods.learners.omar:OMAR", "MA-CQL: conservative critics, actors by policy gradient", tau=0.0)
+LEARNERS.add("omiga", "methods.learners.omiga:OMIGA", "one linear mix of Q and V, learned in-sample; weighted cloning")

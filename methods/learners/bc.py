@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from methods.algorithms.training import final_losses, train
 from methods.base import Arrays, Learner, Run, UnsupportedError, require
 from methods.data.batches import EpisodeBatch, StepBatch, episode_batches, transition_batches
-from methods.data.statistics import mean_and_std
 from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import bounded
 from methods.networks.policy import AgentPolicy
@@ -22,9 +22,6 @@ from methods.objectives.cloning import negative_log_likelihood, squared_error
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
-
-_REPORT_EVERY = 200  # updates between two reports of progress
-_RECENT = 100  # last updates over which `final_loss` is the mean: one batch says little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +120,7 @@ class BC(Learner[BCConfig]):
         kept = [self._kept(d, settings) for d in data]
         agent = self._agent(spec, [run.generator("bc/weights", r) for r in range(replicas)]).to(run.device)
         if settings.normalise:
-            _set_scaler(agent, data, run.original, settings.shared)
+            agent.scaler.fit(data, run.original)
 
         updates = self.config.updates if run.budget.updates is None else run.budget.updates
         batch_size = settings.batch_size if run.budget.batch_size is None else run.budget.batch_size
@@ -139,25 +136,20 @@ class BC(Learner[BCConfig]):
         )
         parameters = list(agent.parameters())
         optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
-        recent = torch.full((_RECENT, replicas), float("nan"), device=run.device)
-        curve = {round(updates * (i + 1) / run.budget.snapshots) for i in range(run.budget.snapshots)}
-        for done, batch in enumerate(batches, start=1):
+
+        def update(batch: EpisodeBatch | StepBatch) -> dict[str, Tensor]:
             loss = _loss(agent, batch, spec)  # (R,)
             optimiser.zero_grad()
             torch.autograd.backward(loss.sum())  # a sum: no replica rescales another's gradient
             if settings.max_grad_norm > 0:
                 clip_each_replica(parameters, replicas, settings.max_grad_norm)
             optimiser.step()
-            recent[done % _RECENT] = loss.detach()
-            if done % _REPORT_EVERY == 0 or done == updates:
-                run.report(done, updates, f"loss {recent.nanmean():.4g}")
-            if done in curve and done < updates:
-                run.snapshot(done, AgentPolicy(agent, spec, replicas, run.device))
+            return {"loss": loss}
 
-        losses = (recent if updates >= _RECENT else recent[1 : updates + 1]).mean(dim=0).tolist()  # NaN: diverged
+        losses = train(batches, update, lambda: AgentPolicy(agent, spec, replicas, run.device), run, updates)
         diagnosis = [
             {
-                "final_loss": losses[r] if np.isfinite(losses[r]) else None,
+                **final_losses(losses, r),
                 "share_of_synthetic_kept": _synthetic_share(kept[r], data[r], run.original_episodes, r),
             }
             for r in range(replicas)
@@ -219,20 +211,6 @@ def _loss(agent: MLPAgent | GRUAgent, batch: EpisodeBatch | StepBatch, spec: Tas
     if batch.available is not None and spec.action.discrete:
         return negative_log_likelihood(raw, batch.actions, batch.available, valid)
     return squared_error(bounded(raw, spec.action), batch.actions, valid)
-
-
-def _set_scaler(
-    agent: MLPAgent | GRUAgent, data: Sequence[OfflineDataset], original: OfflineDataset | None, shared: bool
-) -> None:
-    """Gives each replica the statistics of the original data, of each agent or pooled over agents."""
-    known: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    for replica, own in enumerate(data):
-        source = own if original is None else original
-        if id(source) not in known:
-            column = source.observations  # (S + E, N, D)
-            mean, std = mean_and_std(column.reshape(-1, 1, column.shape[-1]) if shared else column)  # (N or 1, D)
-            known[id(source)] = (mean, std)
-        agent.scaler.set(replica, *known[id(source)])
 
 
 def _synthetic_share(

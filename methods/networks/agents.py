@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from methods.data.statistics import mean_and_std
 from methods.networks.stacked import StackedGRU, StackedLinear, StackedMLP
+from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
 
@@ -30,6 +32,17 @@ class ObservationScaler(nn.Module):
         self.mean[replica] = torch.from_numpy(mean)
         self.scale[replica] = torch.from_numpy(std + np.float32(epsilon))
 
+    def fit(self, data: Sequence[OfflineDataset], original: OfflineDataset | None) -> None:
+        """Takes the statistics of the original data (None: of each replica's own), by agent or pooled over agents."""
+        known: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        for replica, own in enumerate(data):
+            source = own if original is None else original
+            if id(source) not in known:
+                column = source.observations  # (S + E, N, D)
+                pooled = column.reshape(-1, 1, column.shape[-1]) if self.mean.shape[1] == 1 else column
+                known[id(source)] = mean_and_std(pooled)  # (N or 1, D) each
+            self.set(replica, *known[id(source)])
+
     def forward(self, observations: Tensor) -> Tensor:
         """(R, ..., N, D) -> (R, ..., N, D)."""
         shape = (self.mean.shape[0], *(1,) * (observations.ndim - 3), *self.mean.shape[1:])
@@ -37,17 +50,32 @@ class ObservationScaler(nn.Module):
 
 
 class MLPAgent(nn.Module):
-    """o_i -> H -> H -> A with ReLU; one network an agent, or one for all with the agent's id as further input."""
+    """o_i -> H -> H -> A with ReLU; one network an agent, or one for all with the agent's id as further input.
 
-    def __init__(self, spec: TaskSpec, hidden: int, shared: bool, generators: Sequence[np.random.Generator]) -> None:
+    Args:
+        spec: the task.
+        hidden: H.
+        shared: one network for all agents.
+        generators: of the initial weights, one a replica.
+        outputs: how many, A at least; those behind the first A are not for acting. None: A.
+    """
+
+    def __init__(
+        self,
+        spec: TaskSpec,
+        hidden: int,
+        shared: bool,
+        generators: Sequence[np.random.Generator],
+        outputs: int | None = None,
+    ) -> None:
         super().__init__()
         self.n_agents, self.shared = spec.n_agents, shared
         self.scaler = ObservationScaler(len(generators), spec, shared)
         n_in, copies = (spec.obs_dim + spec.n_agents, 1) if shared else (spec.obs_dim, spec.n_agents)
-        self.net = StackedMLP((n_in, hidden, hidden, spec.action.size), generators, copies)
+        self.net = StackedMLP((n_in, hidden, hidden, outputs or spec.action.size), generators, copies)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(R, B, N, D) -> (R, B, N, A)."""
+        """(R, B, N, D) -> (R, B, N, outputs)."""
         x: Tensor = self.scaler(observations)
         replicas, batch, n = x.shape[:3]
         if self.shared:

@@ -52,7 +52,7 @@ class AgentPolicy(LearnedPolicy):
             raw, hidden = self._agent(seen[:, None], last[:, None], hidden)  # (R, 1, B, N, A)
             raw = raw[:, 0]
         else:
-            raw, hidden = self._agent(seen), None  # (R, B, N, A)
+            raw, hidden = self._agent(seen)[..., : self.spec.action.size], None  # (R, B, N, A)
         if not self.spec.action.discrete:
             chosen = bounded(raw, self.spec.action)
         elif available_actions is None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.networks.stacked import StackedMLP, perceptron
+from methods.objectives.td3 import smoothed, td3_target
 from tasks.spec import ActionSpec
 
 
@@ -47,19 +48,6 @@ class ReplayBatch:
     rewards: Tensor
     next_observations: Tensor
     terminals: Tensor
-
-
-def td3_target(reward: Tensor, terminal: Tensor, next_q: Tensor, discount: float) -> Tensor:
-    """r_i + γ (1 − e) min_k Q̄_i^k(s', ã') (TD3, Eq. 10, per agent).
-
-    Shapes: reward (N, B), terminal (B,) bool, next_q (2, N, B) -> (N, B). A time limit is no terminal.
-    """
-    return reward + torch.where(terminal, 0.0, discount * next_q.amin(dim=0))
-
-
-def smoothed(action: Tensor, noise: Tensor, clip: float) -> Tensor:
-    """clip(a + clip(ξ, −c, c), −1, 1) (TD3, Eq. 14). Any shape."""
-    return (action + noise.clamp(-clip, clip)).clamp(-1.0, 1.0)
 
 
 def straight_through(logits: Tensor, gumbel: Tensor, temperature: float) -> Tensor:

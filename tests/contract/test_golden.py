@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.checks import sample_dataset
+from benchmark.checks.sample_data import sample_spec
 from methods.augmenters import AUGMENTERS
 from methods.base import Budget, Run
 from methods.learners import LEARNERS
@@ -76,9 +77,10 @@ def cases() -> dict[str, tuple[str, str, dict[str, Any], str]]:
         named: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in ours}
         named |= {text: (name, params) for text, (name, params) in VARIANTS.items() if name in ours}
         for text, (name, params) in named.items():
+            method = table.load(name)
             for shape in SHAPES:
-                key = f"{kind} {text} version {table.load(name).version} on {shape}"
-                found[key] = (kind, name, params, shape)
+                if method.unsupported(sample_spec(shape)) is None:
+                    found[f"{kind} {text} version {method.version} on {shape}"] = (kind, name, params, shape)
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from methods.networks.stacked import StackedMLP, perceptron
+from methods.objectives.td3 import smoothed, td3_target
 from methods.online.imitation import Imitation, ImitationConfig
 from methods.online.matd3 import (
     MATD3,
@@ -18,9 +19,7 @@ from methods.online.matd3 import (
     ReplayBatch,
     clip_by_agent,
     own_action_replaced,
-    smoothed,
     straight_through,
-    td3_target,
 )
 from tasks.common.seeding import make_generator
 from tasks.spec import ActionSpec

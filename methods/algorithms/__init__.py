@@ -1,0 +1,1 @@
+"""What several learners train alike: the loop over updates, and teams of networks with their targets."""

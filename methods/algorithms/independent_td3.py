@@ -1,0 +1,219 @@
+"""Independent TD3 for offline data: every agent has an actor and twin critics of its own (OMAR, Sec. 4.1.1).
+
+All agents of all replicas are stacked, group g = r · N + i, and learn in one program. Actions are those of the task
+mapped to [−1, 1]. What learners differ in, they override: `critic_penalty`, `actor_losses`, the class attributes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.algorithms.team import Team, Views, views
+from methods.algorithms.training import Losses
+from methods.algorithms.transition_learner import TransitionLearner
+from methods.base import Run, require
+from methods.data.batches import TransitionBatch
+from methods.networks.agents import MLPAgent
+from methods.networks.critics import TwinCritics
+from methods.networks.stacked import clip_each_replica
+from methods.objectives.td3 import smoothed, td3_target
+from tasks.datasets.offline import OfflineDataset
+from tasks.spec import ActionSpec, TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The fields of a config that differ by family of tasks, all decided."""
+
+    hidden: int
+    learning_rate: float
+    polyak: float
+    batch_size: int
+
+
+PARTICLES = Sizes(
+    hidden=64,  # OMAR, App. B.1
+    learning_rate=0.01,  # OMAR, App. B.1
+    polyak=0.01,  # OMAR, App. B.1
+    batch_size=1024,  # OMAR, App. B.1
+)
+LOCOMOTION = Sizes(
+    hidden=256,  # OMAR's repository, HalfCheetah; TD3+BC's repository
+    learning_rate=3e-4,  # the same
+    polyak=0.005,  # the same
+    batch_size=256,  # the same
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndependentTD3Config:
+    """What all learners of this kind have. None: as `PARTICLES` or `LOCOMOTION` (mamujoco) say."""
+
+    hidden: int | None = None  # of two layers, actor and critics
+    learning_rate: float | None = None  # of Adam, actor and critics
+    polyak: float | None = None  # ρ, share of the new weights in the targets
+    batch_size: int | None = None  # transitions; unless the protocol sets it
+    updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
+    discount: float = 0.99  # OMAR, App. B.1; in effect 0.95 in its repository
+    max_grad_norm: float = 0.5  # OMAR's repository: L2 norm of one agent's actor, and of its critics; 0: no clipping
+    normalise: bool = True  # z-score of observations by the original data (TD3+BC's repository); OMAR: batch norm
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__.removesuffix("Config").lower()
+        for name in ("hidden", "batch_size", "updates"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            require(value is None or whole, owner, f"{name}={value}", "a whole number, 1 or more")
+        rate, polyak = self.learning_rate, self.polyak
+        require(rate is None or 0 < rate < float("inf"), owner, f"learning_rate={rate}", "a finite number above 0")
+        require(polyak is None or 0 < polyak <= 1, owner, f"polyak={polyak}", "a number in (0, 1]")
+        require(0 <= self.discount <= 1, owner, f"discount={self.discount}", "a number in [0, 1]")
+        require(self.max_grad_norm >= 0, owner, f"max_grad_norm={self.max_grad_norm}", "0 or more")
+
+    def sizes(self, spec: TaskSpec) -> Sizes:
+        """All fields decided for one task."""
+        preset = LOCOMOTION if spec.family == "mamujoco" else PARTICLES
+        return Sizes(
+            hidden=preset.hidden if self.hidden is None else self.hidden,
+            learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
+            polyak=preset.polyak if self.polyak is None else self.polyak,
+            batch_size=preset.batch_size if self.batch_size is None else self.batch_size,
+        )
+
+
+ConfigT = TypeVar("ConfigT", bound=IndependentTD3Config)
+
+
+class IndependentTD3(TransitionLearner[ConfigT], ABC):
+    """A learner with decentralised deterministic actors and twin critics.
+
+    Attributes:
+        policy_delay: critic updates an actor update.
+        target_noise, target_noise_clip: of the actions in targets; 0: none.
+        small_actor: whether the weights of the actor's last layer start in U(±3e-3) (OMAR's repository).
+    """
+
+    policy_delay: ClassVar[int] = 1
+    target_noise: ClassVar[float] = 0.0
+    target_noise_clip: ClassVar[float] = 0.5
+    small_actor: ClassVar[bool] = False
+
+    @classmethod
+    def unsupported(cls, spec: TaskSpec) -> str | None:
+        """Its form for discrete actions is not built."""
+        return f"{cls.name} is built for continuous actions only so far" if spec.action.discrete else None
+
+    def critic_penalty(self, team: Team, seen: Views, recorded_q: Tensor) -> Tensor | None:
+        """(G,) what is added to the squared TD errors, summed over the twins; `recorded_q` (2, G, B) of the data."""
+        return None
+
+    @abstractmethod
+    def actor_losses(self, team: Team, seen: Views) -> Tensor:
+        """(G,) the loss of each actor."""
+
+    def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
+        """The config's, or those of the family."""
+        return self.config.updates, self.config.sizes(spec).batch_size
+
+    def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> MLPAgent:
+        """One actor an agent."""
+        hidden = self.config.sizes(spec).hidden
+        agent = MLPAgent(spec, hidden, False, generators)
+        if self.small_actor:
+            with torch.no_grad():
+                list(agent.net.parameters())[-2].mul_(3e-3 * hidden**0.5)  # was U(±1/√H)
+        return agent
+
+    def new_team(self, data: Sequence[OfflineDataset], run: Run) -> Team:
+        """Networks before the first update, those of replica r drawn from `run.seeds[r]` alone."""
+        spec, replicas = data[0].spec, range(len(data))
+        agent = self.new_agent(spec, [run.generator(f"{self.name}/actor", r) for r in replicas]).to(run.device)
+        if self.config.normalise:
+            agent.scaler.fit(data, run.original)
+        critics = TwinCritics(
+            (spec.obs_dim, spec.action.size, self.config.sizes(spec).hidden),
+            [run.generator(f"{self.name}/critics", r) for r in replicas],
+            spec.n_agents,
+        ).to(run.device)
+        return Team(agent, critics, [run.generator(f"{self.name}/noise", r) for r in replicas])
+
+    def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> TD3Trainer:
+        """A team and its optimisers. Reports `critic_loss`, `actor_loss` and `q`, the mean Q^1 of recorded actions."""
+        spec = data[0].spec
+        return TD3Trainer(self, self.new_team(data, run), self.config.sizes(spec), spec.action)
+
+
+class TD3Trainer:
+    """One update after another: critics, then where it is due actors and targets.
+
+    Args:
+        learner: its losses, and how often actors move.
+        team: what is trained.
+        sizes: rates.
+        action: bounds of the actions in the batches.
+    """
+
+    def __init__(self, learner: IndependentTD3[Any], team: Team, sizes: Sizes, action: ActionSpec) -> None:
+        self._learner, self._team, self._action, self._replicas = learner, team, action, len(team.generators)
+        self._polyak, rate = sizes.polyak, sizes.learning_rate
+        self._critic_adam = torch.optim.Adam(team.critic_parameters, lr=rate, fused=True)
+        self._actor_adam = torch.optim.Adam(team.actor_parameters, lr=rate, fused=True)
+        self._done = 0
+
+    @property
+    def agent(self) -> MLPAgent:
+        """The actors."""
+        return self._team.agent
+
+    def update(self, batch: TransitionBatch) -> Losses:
+        """One critic step; every `policy_delay`-th time one of the actors, and then of all targets."""
+        learner, team = self._learner, self._team
+        seen = views(batch, team.agent, self._action)
+        loss, q = critic_losses(learner, team, seen)
+        self._step(self._critic_adam, team.critic_parameters, loss)
+        told = {"critic_loss": self._by_replica(loss), "q": self._by_replica(q)}
+        self._done += 1
+        if self._done % learner.policy_delay == 0:
+            loss = learner.actor_losses(team, seen)
+            self._step(self._actor_adam, team.actor_parameters, loss)
+            told["actor_loss"] = self._by_replica(loss)
+            with torch.no_grad():
+                for target, current in (
+                    (team.target_actor, team.actor_parameters),
+                    (team.target_critic, team.critic_parameters),
+                ):
+                    torch._foreach_lerp_(target, list(current), self._polyak)
+        return told
+
+    def _step(self, adam: torch.optim.Optimizer, parameters: Sequence[Tensor], losses: Tensor) -> None:
+        adam.zero_grad()
+        torch.autograd.backward(losses.sum(), inputs=list(parameters))  # a sum: no group rescales another's gradient
+        limit = self._learner.config.max_grad_norm
+        if limit > 0:
+            clip_each_replica(parameters, self._team.groups, limit)
+        adam.step()
+
+    def _by_replica(self, values: Tensor) -> Tensor:
+        return values.detach().view(self._replicas, -1).mean(dim=1)  # (G,) -> (R,)
+
+
+def critic_losses(learner: IndependentTD3[Any], team: Team, seen: Views) -> tuple[Tensor, Tensor]:
+    """(G,) Σ_k mean (Q^k(o, a) − y)² plus the learner's penalty, and (G,) the mean of Q^1(o, a)."""
+    with torch.no_grad():
+        action = team.target_act(seen.next_observations)  # (G, B, A)
+        if learner.target_noise > 0:
+            noise = learner.target_noise * team.normal(*action.shape[1:])
+            action = smoothed(action, noise, learner.target_noise_clip)
+        next_q = team.target_q(seen.next_observations, action)  # (2, G, B)
+        target = td3_target(seen.rewards, seen.terminals, next_q, learner.config.discount)
+    q = team.q(seen.observations, seen.actions.unsqueeze(2)).squeeze(-1)  # (2, G, B)
+    losses = (q - target).square().mean(dim=-1).sum(dim=0)
+    penalty = learner.critic_penalty(team, seen, q)
+    return losses if penalty is None else losses + penalty, q[0].mean(dim=-1)

@@ -1,0 +1,108 @@
+"""What all memoryless learners with critics share: batches of transitions in, a perceptron for each agent out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from methods.algorithms.training import Losses, final_losses, train
+from methods.base import Arrays, Learner, Run, UnsupportedError
+from methods.data.batches import TransitionBatch, joint_transitions
+from methods.networks.agents import MLPAgent
+from methods.networks.policy import AgentPolicy
+from tasks.common.errors import DataError, UsageError
+from tasks.datasets.offline import OfflineDataset
+from tasks.spec import TaskSpec
+
+ConfigT = TypeVar("ConfigT")
+
+
+class Trainer(Protocol):
+    """Networks of R teams that learn together."""
+
+    @property
+    def agent(self) -> MLPAgent:
+        """What acts."""
+
+    def update(self, batch: TransitionBatch) -> Losses:
+        """One gradient update of everything; (R,) losses by name."""
+
+
+class TransitionLearner(Learner[ConfigT], ABC):
+    """A learner that is trained on single transitions, drawn uniformly from all data.
+
+    Attributes:
+        name: in messages, and of its random streams.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
+        """Updates and transitions a batch where the protocol says nothing."""
+
+    @abstractmethod
+    def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> MLPAgent:
+        """The actors of R teams, freshly drawn."""
+
+    @abstractmethod
+    def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> Trainer:
+        """Everything that learns, before the first update; what is of replica r is drawn from `run.seeds[r]` alone."""
+
+    def fit(self, data: Sequence[OfflineDataset], run: Run) -> AgentPolicy:
+        """Trains R teams at once. Diagnosis: `final_<loss>` for each loss that the trainer reports."""
+        spec, replicas = require_transitions(self, data, run), len(data)
+        trainer, (updates, batch_size) = self.new_trainer(data, run), self.own_budget(spec)
+        updates = updates if run.budget.updates is None else run.budget.updates
+        batches = joint_transitions(
+            data,
+            [run.generator(f"{self.name}/batches", r) for r in range(replicas)],
+            batch_size=batch_size if run.budget.batch_size is None else run.budget.batch_size,
+            updates=updates,
+            device=run.device,
+        )
+
+        def freeze() -> AgentPolicy:
+            return AgentPolicy(trainer.agent, spec, replicas, run.device)
+
+        losses = train(batches, trainer.update, freeze, run, updates)
+        told = [final_losses(losses, r) for r in range(replicas)]
+        policy = AgentPolicy(trainer.agent, spec, replicas, run.device, told)
+        run.snapshot(updates, policy)
+        return policy
+
+    def load_policy(self, states: Sequence[Arrays], spec: TaskSpec, device: str) -> AgentPolicy:
+        """The stored policies, acting together."""
+        unused = [np.random.default_rng(0) for _ in states]  # for weights that are overwritten at once
+        policy = AgentPolicy(self.new_agent(spec, unused), spec, len(states), device)
+        policy.load(states)
+        return policy
+
+
+def require_transitions(learner: TransitionLearner[Any], data: Sequence[OfflineDataset], run: Run) -> TaskSpec:
+    """The task of the data.
+
+    Raises:
+        UsageError: unless there is one dataset a seed.
+        UnsupportedError: for a task that the learner is not defined on, or data without a transition.
+        DataError: for rewards that are not finite.
+    """
+    if len(data) != len(run.seeds) or not data:
+        raise UsageError(f"{learner.name}: {len(data)} datasets for {len(run.seeds)} seeds, expected one each.")
+    spec = data[0].spec
+    if reason := learner.unsupported(spec):
+        raise UnsupportedError(f"{spec.id}: {reason}.")
+    for own in {id(d): d for d in data}.values():
+        if own.n_steps == 0:
+            raise UnsupportedError(f"{spec.id}: there is no transition to learn from.")
+        wrong = ~np.isfinite(own.rewards)
+        if wrong.any():
+            first = int(np.flatnonzero(wrong.any(axis=1))[0])
+            raise DataError(
+                f"{spec.id}: {int(wrong.sum())} rewards are not finite, the first at step {first}. "
+                "A value cannot be learned from them: repair the data, or use bc."
+            )
+    return spec
