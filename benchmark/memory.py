@@ -28,7 +28,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    taken = [mallopt(option, value) == 1 for name, option, value in _ALLOCATION if name not in os.environ]  # all of them
+    taken = [mallopt(option, value) == 1 for name, option, value in _ALLOCATION if name not in os.environ]
     return all(taken)
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from methods.algorithms.joint import unit_actions
 from methods.data.batches import TransitionBatch
 from methods.networks.agents import MLPAgent
 from methods.networks.critics import TwinCritics, first_values, pushed_up, twin_values
@@ -94,7 +95,6 @@ class Team:
 
 def views(batch: TransitionBatch, agent: MLPAgent, action: ActionSpec) -> Views:
     """The batch by groups: observations scaled, actions mapped to [−1, 1]."""
-    middle, half = (action.high + action.low) / 2, (action.high - action.low) / 2
     groups = batch.rewards.shape[0] * batch.rewards.shape[2]
 
     def by_group(x: Tensor) -> Tensor:  # (R, B, N, ...) -> (G, B, ...)
@@ -102,7 +102,7 @@ def views(batch: TransitionBatch, agent: MLPAgent, action: ActionSpec) -> Views:
 
     return Views(
         by_group(agent.scaler(batch.observations)),
-        by_group((batch.actions - middle) / half),
+        by_group(unit_actions(batch.actions, action)),
         by_group(batch.rewards),
         by_group(agent.scaler(batch.next_observations)),
         batch.terminals.repeat_interleave(batch.rewards.shape[2], dim=0),

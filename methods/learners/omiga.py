@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from methods.algorithms.joint import joint_state, state_size, team_reward, unit_actions
 from methods.algorithms.training import Losses
 from methods.algorithms.transition_learner import TransitionLearner
 from methods.base import Run, require
@@ -112,7 +113,7 @@ class Values(nn.Module):
         seen, a, h = spec.obs_dim + spec.n_agents, spec.action.size, config.hidden
         self.q_net = StackedMLP((seen, h, h, a) if self.discrete else (seen + a, h, h, 1), generators)
         self.v_net = StackedMLP((seen, h, h, 1), generators)
-        k = spec.n_agents * spec.obs_dim if spec.state_dim is None else spec.state_dim
+        k = state_size(spec.n_agents, spec.obs_dim, spec.state_dim)
         self.mixer = LinearMixer(k, config.mixer_hidden, spec.n_agents, generators)
 
     def q(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -155,12 +156,10 @@ class OMIGATrainer:
         """Of policy, Q with mixer, and V, from one set of weights, and the share of z that is clipped; (R,) each."""
         config, action = self._config, self._spec.action
         seen, following = self.agent.scaler(batch.observations), self.agent.scaler(batch.next_observations)
-        middle, half = (action.high + action.low) / 2, (action.high - action.low) / 2
-        actions = batch.actions if action.discrete else (batch.actions - middle) / half
-        states = seen.flatten(2) if batch.states is None else batch.states
-        next_states = following.flatten(2) if batch.next_states is None else batch.next_states
+        actions = batch.actions if action.discrete else unit_actions(batch.actions, action)
+        states, next_states = joint_state(seen, batch.states), joint_state(following, batch.next_states)
         with torch.no_grad():
-            reward = _folded(batch.rewards, self._spec) / self._scale
+            reward = team_reward(batch.rewards, self._spec.team_reward) / self._scale
             mixture = self.target.mixture(next_states)
             y = q_target(reward, batch.terminals, self.target.v(following), mixture, config.discount)
             weights, q_bar = self.target.mixture(states).weights, self.target.q(seen, actions)
@@ -192,10 +191,3 @@ class OMIGATrainer:
             current: list[Tensor] = list(self.values.parameters())
             torch._foreach_lerp_(targets, current, self._config.polyak)
         return {"policy_loss": losses[0], "q_loss": losses[1], "v_loss": losses[2], "clipped": clipped}
-
-
-def _folded(rewards: Tensor, spec: TaskSpec) -> Tensor:
-    """Per-agent rewards (R, B, N) -> the team's (R, B), by the task's rule."""
-    if spec.team_reward == "first":
-        return rewards[..., 0]
-    return rewards.sum(dim=-1) if spec.team_reward == "sum" else rewards.mean(dim=-1)
