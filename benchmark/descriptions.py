@@ -9,6 +9,7 @@ import tokenize
 from collections.abc import Callable
 from typing import Any
 
+from benchmark.checks.sample_data import sample_spec
 from benchmark.choices import Choice, choose_augmenter, choose_learner
 from benchmark.matrix import load_matrix
 from benchmark.protocols import make_protocol
@@ -87,6 +88,9 @@ def _method(choice: Choice[Any]) -> Document:
     }
     if issubclass(method, Augmenter):
         document |= {"trains": method.trains, "adds data": method.adds_data, "random": method.random}
+    document["supports"] = {
+        f"{kind} actions": method.unsupported(sample_spec(kind)) or "yes" for kind in ("continuous", "discrete")
+    }
     return {**document, "parameters": parameters, "source digest": choice.source}
 
 

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from methods.algorithms.team import Team, Views, views
-from methods.algorithms.training import Losses
+from methods.algorithms.training import Losses, descend
 from methods.algorithms.transition_learner import TransitionLearner
 from methods.base import Run, require
 from methods.data.batches import TransitionBatch
 from methods.networks.agents import MLPAgent
 from methods.networks.critics import TwinCritics
-from methods.networks.stacked import clip_each_replica
 from methods.objectives.td3 import smoothed, td3_target
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import ActionSpec, TaskSpec
@@ -142,7 +141,13 @@ class IndependentTD3(TransitionLearner[ConfigT], ABC):
             [run.generator(f"{self.name}/critics", r) for r in replicas],
             spec.n_agents,
         ).to(run.device)
-        return Team(agent, critics, [run.generator(f"{self.name}/noise", r) for r in replicas])
+        noise = [run.generator(f"{self.name}/noise", r) for r in replicas]
+        return Team(agent, critics, noise, batch_norm=self.batch_norm)
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether critics see actions standardised within their batch."""
+        return False
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> TD3Trainer:
         """A team and its optimisers. Reports `critic_loss`, `actor_loss` and `q`, the mean Q^1 of recorded actions."""
@@ -193,12 +198,7 @@ class TD3Trainer:
         return told
 
     def _step(self, adam: torch.optim.Optimizer, parameters: Sequence[Tensor], losses: Tensor) -> None:
-        adam.zero_grad()
-        torch.autograd.backward(losses.sum(), inputs=list(parameters))  # a sum: no group rescales another's gradient
-        limit = self._learner.config.max_grad_norm
-        if limit > 0:
-            clip_each_replica(parameters, self._team.groups, limit)
-        adam.step()
+        descend(adam, parameters, losses, self._team.groups, self._learner.config.max_grad_norm)
 
     def _by_replica(self, values: Tensor) -> Tensor:
         return values.detach().view(self._replicas, -1).mean(dim=1)  # (G,) -> (R,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from methods.algorithms.joint import unit_actions
 from methods.data.batches import TransitionBatch
-from methods.networks.agents import MLPAgent
-from methods.networks.critics import TwinCritics, first_values, pushed_up, twin_values
+from methods.networks.agents import MLPAgent, ObservationScaler
+from methods.networks.critics import TwinCritics, first_values, pushed_up, standardised, twin_values
 from methods.networks.stacked import perceptron
 from tasks.spec import ActionSpec
 
@@ -33,6 +34,12 @@ class Views:
     terminals: Tensor
 
 
+class Scaled(Protocol):
+    """Agents that see z-scored observations."""
+
+    scaler: ObservationScaler
+
+
 class Team:
     """Actors, twin critics and their targets of R teams, with the draws of each replica.
 
@@ -40,10 +47,18 @@ class Team:
         agent: the actors, on the device.
         critics: twin critics, on the device.
         generators: R, of all noise.
+        batch_norm: whether critics see actions standardised within their batch.
     """
 
-    def __init__(self, agent: MLPAgent, critics: TwinCritics, generators: Sequence[np.random.Generator]) -> None:
-        self.agent, self.generators = agent, generators
+    def __init__(
+        self,
+        agent: MLPAgent,
+        critics: TwinCritics,
+        generators: Sequence[np.random.Generator],
+        *,
+        batch_norm: bool = False,
+    ) -> None:
+        self.agent, self.generators, self.batch_norm = agent, generators, batch_norm
         self.actor_parameters = list(agent.net.parameters())
         self.critic_parameters = list(critics.parameters())
         self.target_actor = [p.detach().clone() for p in self.actor_parameters]
@@ -60,24 +75,28 @@ class Team:
 
     def q(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q^1 and Q^2: (G, B, D), (G, B, K, A) -> (2, G, B, K)."""
-        return twin_values(self.critic_parameters, observations, actions)
+        return twin_values(self.critic_parameters, observations, self._seen(actions))
 
     def first_q(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q^1 without a gradient to its weights: (G, B, D), (G, B, K, A) -> (G, B, K)."""
         fixed = [p.detach() for p in self.critic_parameters]
-        return twin_values(fixed, observations, actions, first=True)[0]
+        return twin_values(fixed, observations, self._seen(actions), first=True)[0]
 
     def searched_q(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q^1 of many candidates without any gradient: (G, B, D), (G, B, K, A) -> (G, B, K)."""
-        return first_values(self.critic_parameters, observations, actions)
+        return first_values(self.critic_parameters, observations, self._seen(actions))
 
     def pushed_up(self, observations: Tensor, actions: Tensor, log_density: Tensor) -> Tensor:
         """(G,) of both twins; see `methods.networks.critics.pushed_up`."""
-        return pushed_up(self.critic_parameters, observations, actions, log_density)
+        return pushed_up(self.critic_parameters, observations, self._seen(actions), log_density)
 
     def target_q(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Q̄^1 and Q̄^2 of one action each: (G, B, D), (G, B, A) -> (2, G, B)."""
-        return twin_values(self.target_critic, observations, actions.unsqueeze(2)).squeeze(-1)
+        return twin_values(self.target_critic, observations, self._seen(actions.unsqueeze(2))).squeeze(-1)
+
+    def _seen(self, actions: Tensor) -> Tensor:
+        """Actions (G, B, K, A) as the critics get them."""
+        return standardised(actions, (1, 2)) if self.batch_norm else actions
 
     def normal(self, batch: int, *inner: int) -> Tensor:
         """Standard normal values (G, B, *inner), those of replica r from generator r."""
@@ -93,7 +112,7 @@ class Team:
         return torch.from_numpy(values).to(self.actor_parameters[0])  # device and precision
 
 
-def views(batch: TransitionBatch, agent: MLPAgent, action: ActionSpec) -> Views:
+def views(batch: TransitionBatch, agent: Scaled, action: ActionSpec) -> Views:
     """The batch by groups: observations scaled, actions mapped to [−1, 1]."""
     groups = batch.rewards.shape[0] * batch.rewards.shape[2]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Budget, LearnedPolicy, Run
+from methods.networks.stacked import clip_each_replica
 
 _REPORT_EVERY = 200  # updates between two reports of progress
 _RECENT = 100  # last losses that a final one is the mean of: one batch says little
@@ -51,6 +52,20 @@ def train(
         if done in points and done < updates:
             run.snapshot(done, freeze())
     return {name: torch.stack(list(last)).mean(dim=0).tolist() for name, last in recent.items()}
+
+
+def descend(
+    adam: torch.optim.Optimizer, parameters: Sequence[Tensor], losses: Tensor, groups: int, max_norm: float
+) -> None:
+    """One step of `adam` on the sum of `losses`, of any shape: a sum, for no replica may rescale another's gradient.
+
+    The gradients of each of `groups` slices are clipped to a joint L2 norm of `max_norm`; 0: they are not.
+    """
+    adam.zero_grad()
+    torch.autograd.backward(losses.sum(), inputs=list(parameters))
+    if max_norm > 0:
+        clip_each_replica(parameters, groups, max_norm)
+    adam.step()
 
 
 def curve_points(updates: int, budget: Budget) -> frozenset[int]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
+from torch import nn
 
 from methods.algorithms.training import Losses, final_losses, train
 from methods.base import Arrays, Learner, Run, UnsupportedError
 from methods.data.batches import TransitionBatch, joint_transitions
-from methods.networks.agents import MLPAgent
 from methods.networks.policy import AgentPolicy
 from tasks.common.errors import DataError, UsageError
 from tasks.datasets.offline import OfflineDataset
@@ -24,11 +24,21 @@ class Trainer(Protocol):
     """Networks of R teams that learn together."""
 
     @property
-    def agent(self) -> MLPAgent:
-        """What acts."""
+    def agent(self) -> nn.Module:
+        """What acts, with R · copies slices along the first axis of every parameter and buffer."""
 
     def update(self, batch: TransitionBatch) -> Losses:
         """One gradient update of everything; (R,) losses by name."""
+
+
+class NamedLearner(Protocol):
+    """What `require_transitions` asks of a learner."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def unsupported(cls, spec: TaskSpec) -> str | None:
+        """See `Learner.unsupported`."""
 
 
 class TransitionLearner(Learner[ConfigT], ABC):
@@ -36,16 +46,20 @@ class TransitionLearner(Learner[ConfigT], ABC):
 
     Attributes:
         name: in messages, and of its random streams.
+        needs_next_actions: whether its batches hold them.
+        policy_class: what acts with the agents that it trains.
     """
 
     name: ClassVar[str]
+    needs_next_actions: ClassVar[bool] = False
+    policy_class: ClassVar[type[AgentPolicy]] = AgentPolicy
 
     @abstractmethod
     def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
         """Updates and transitions a batch where the protocol says nothing."""
 
     @abstractmethod
-    def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> MLPAgent:
+    def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> nn.Module:
         """The actors of R teams, freshly drawn."""
 
     @abstractmethod
@@ -63,26 +77,27 @@ class TransitionLearner(Learner[ConfigT], ABC):
             batch_size=batch_size if run.budget.batch_size is None else run.budget.batch_size,
             updates=updates,
             device=run.device,
+            next_actions=self.needs_next_actions,
         )
 
         def freeze() -> AgentPolicy:
-            return AgentPolicy(trainer.agent, spec, replicas, run.device)
+            return self.policy_class(trainer.agent, spec, replicas, run.device)
 
         losses = train(batches, trainer.update, freeze, run, updates)
         told = [final_losses(losses, r) for r in range(replicas)]
-        policy = AgentPolicy(trainer.agent, spec, replicas, run.device, told)
+        policy = self.policy_class(trainer.agent, spec, replicas, run.device, told)
         run.snapshot(updates, policy)
         return policy
 
     def load_policy(self, states: Sequence[Arrays], spec: TaskSpec, device: str) -> AgentPolicy:
         """The stored policies, acting together."""
         unused = [np.random.default_rng(0) for _ in states]  # for weights that are overwritten at once
-        policy = AgentPolicy(self.new_agent(spec, unused), spec, len(states), device)
+        policy = self.policy_class(self.new_agent(spec, unused), spec, len(states), device)
         policy.load(states)
         return policy
 
 
-def require_transitions(learner: TransitionLearner[Any], data: Sequence[OfflineDataset], run: Run) -> TaskSpec:
+def require_transitions(learner: NamedLearner, data: Sequence[OfflineDataset], run: Run) -> TaskSpec:
     """The task of the data.
 
     Raises:

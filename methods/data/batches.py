@@ -70,7 +70,7 @@ def transition_batches(
     """
     columns = _columns(data, device)
     steps = [_steps_of(d, chosen) for d, chosen in zip(data, episodes, strict=True)]
-    for at_step, at_row, shape in _drawn_steps(data, steps, generators, batch_size, updates, device):
+    for at_step, at_row, shape in drawn_steps(data, steps, generators, batch_size, updates, device):
         observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
         for i in range(shape[1]):
             mask = None if available is None else available[:, i]
@@ -83,7 +83,8 @@ class TransitionBatch:
 
     Shapes: observations, next_observations (R, B, N, D); actions (R, B, N, A) or (R, B, N); rewards (R, B, N);
     terminals (R, B) bool, False at a time limit; available (R, B, N, A) bool, at o, of discrete tasks; states and
-    next_states (R, B, K), where the task has a global state.
+    next_states (R, B, K), where the task has a global state. On request also what was done at o': next_actions like
+    actions, and has_next (R, B) bool, False at the last step of an episode, where next_actions repeats its own action.
     """
 
     observations: Tensor
@@ -94,6 +95,8 @@ class TransitionBatch:
     available: Tensor | None
     states: Tensor | None
     next_states: Tensor | None
+    next_actions: Tensor | None = None
+    has_next: Tensor | None = None
 
 
 def joint_transitions(
@@ -103,6 +106,7 @@ def joint_transitions(
     batch_size: int,
     updates: int,
     device: str,
+    next_actions: bool = False,
 ) -> Iterator[TransitionBatch]:
     """`updates` batches of transitions drawn uniformly with replacement, replica r's from generator r alone.
 
@@ -112,20 +116,28 @@ def joint_transitions(
         batch_size: B.
         updates: how many batches.
         device: where the batches are made.
+        next_actions: also give those; the draws are the same.
     """
     columns = _columns(data, device)
     views = [column.observations for column in columns]
-    rewards = [_tensor(d.rewards, device) for d in data]
-    terminals = [_tensor(d.terminals, device) for d in data]
-    states = [_tensor(d.states, device) for d in data if d.states is not None]
+    rewards = [as_tensor(d.rewards, device) for d in data]
+    terminals = [as_tensor(d.terminals, device) for d in data]
+    states = [as_tensor(d.states, device) for d in data if d.states is not None]
     steps = [np.arange(d.n_steps) for d in data]
-    for at_step, at_row, shape in _drawn_steps(data, steps, generators, batch_size, updates, device):
+    goes_on = [as_tensor(steps_with_next(d), device) for d in data] if next_actions else []
+    for at_step, at_row, shape in drawn_steps(data, steps, generators, batch_size, updates, device):
         next_row = [row + 1 for row in at_row]
         observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
-        following = _select(views, next_row, shape)
-        reward, terminal = _select(rewards, at_step, shape), _select(terminals, at_step, shape)
-        state = _select(states, at_row, shape) if states else None
-        next_state = _select(states, next_row, shape) if states else None
+        following = select(views, next_row, shape)
+        reward, terminal = select(rewards, at_step, shape), select(terminals, at_step, shape)
+        state = select(states, at_row, shape) if states else None
+        next_state = select(states, next_row, shape) if states else None
+        next_action: Tensor | None = None
+        has_next: Tensor | None = None
+        if next_actions:
+            has_next = select(goes_on, at_step, shape)
+            next_step = [step + more.flatten() for step, more in zip(at_step, has_next, strict=True)]
+            next_action = select([column.actions for column in columns], next_step, shape)
         for i in range(shape[1]):
             yield TransitionBatch(
                 observations=observations[:, i],
@@ -136,10 +148,19 @@ def joint_transitions(
                 available=None if available is None else available[:, i],
                 states=None if state is None else state[:, i],
                 next_states=None if next_state is None else next_state[:, i],
+                next_actions=None if next_action is None else next_action[:, i],
+                has_next=None if has_next is None else has_next[:, i],
             )
 
 
-def _drawn_steps(
+def steps_with_next(data: OfflineDataset) -> NDArray[np.bool_]:
+    """(S,) whether another step of the same episode follows."""
+    goes_on = np.ones(data.n_steps, dtype=np.bool_)
+    goes_on[data.episode_starts[1:] - 1] = False
+    return goes_on
+
+
+def drawn_steps(
     data: Sequence[OfflineDataset],
     steps: Sequence[NDArray[np.int64]],
     generators: Sequence[np.random.Generator],
@@ -153,8 +174,8 @@ def _drawn_steps(
     while done < updates:
         chunk = min(updates - done, max(1, _CHUNK // batch_size))
         drawn = [g.integers(len(step), size=chunk * batch_size) for g, step in zip(generators, steps, strict=True)]
-        at_step = [_tensor(step[index], device) for step, index in zip(steps, drawn, strict=True)]
-        at_row = [_tensor(row[index], device) for row, index in zip(rows, drawn, strict=True)]
+        at_step = [as_tensor(step[index], device) for step, index in zip(steps, drawn, strict=True)]
+        at_row = [as_tensor(row[index], device) for row, index in zip(rows, drawn, strict=True)]
         yield at_step, at_row, (len(data), chunk, batch_size)
         done += chunk
 
@@ -182,23 +203,26 @@ def episode_batches(
     """
     columns = _columns(data, device)
     for _ in range(updates):
-        drawn = [_draw(chosen, batch_size, generator) for chosen, generator in zip(episodes, generators, strict=True)]
+        drawn = [
+            draw_episodes(chosen, batch_size, generator) for chosen, generator in zip(episodes, generators, strict=True)
+        ]
         lengths = np.stack([d.lengths[e] for d, e in zip(data, drawn, strict=True)])  # (R, B)
         time = np.arange(int(lengths.max()))[:, None]  # (T, 1)
         offsets = np.minimum(time, lengths[:, None, :] - 1)  # (R, T, B)
         index = list(zip(offsets, data, drawn, strict=True))
-        at_step = [_tensor((d.episode_starts[e] + offset).ravel(), device) for offset, d, e in index]  # (T · B,) each
-        at_row = [_tensor((d.row_starts[e] + offset).ravel(), device) for offset, d, e in index]
+        at_step = [as_tensor((d.episode_starts[e] + offset).ravel(), device) for offset, d, e in index]  # (T · B,) each
+        at_row = [as_tensor((d.row_starts[e] + offset).ravel(), device) for offset, d, e in index]
         observations, actions, available = _gather(columns, at_row, at_step, offsets.shape)  # (R, T, B, ...)
         last_actions = None
         if data[0].spec.action.discrete:
             none_yet = torch.full_like(actions[:, :1], data[0].spec.action.size)
             last_actions = torch.cat([none_yet, actions[:, :-1]], dim=1)  # (R, T, B, N)
-        valid = _tensor(time < lengths[:, None, :], device)  # (R, T, B)
+        valid = as_tensor(time < lengths[:, None, :], device)  # (R, T, B)
         yield EpisodeBatch(observations, actions, available, last_actions, valid)
 
 
-def _draw(episodes: NDArray[np.int64], batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def draw_episodes(episodes: NDArray[np.int64], batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """(B,) of the given episodes, all different unless there are fewer than B."""
     drawn: NDArray[np.int64] = generator.choice(episodes, size=batch_size, replace=len(episodes) < batch_size)
     return drawn
 
@@ -215,12 +239,13 @@ def _columns(data: Sequence[OfflineDataset], device: str) -> list[_Columns]:
     moved: dict[int, _Columns] = {}
     for d in data:
         if id(d) not in moved:
-            mask = None if d.available_actions is None else _tensor(d.available_actions, device)
-            moved[id(d)] = _Columns(_tensor(d.observations, device), _tensor(d.actions, device), mask)
+            mask = None if d.available_actions is None else as_tensor(d.available_actions, device)
+            moved[id(d)] = _Columns(as_tensor(d.observations, device), as_tensor(d.actions, device), mask)
     return [moved[id(d)] for d in data]
 
 
-def _tensor(array: NDArray[np.generic], device: str) -> Tensor:
+def as_tensor(array: NDArray[np.generic], device: str) -> Tensor:
+    """A column on the device; on a CPU it shares the memory of the array."""
     with warnings.catch_warnings():
         # Memory-mapped columns are read-only, and so is our use of them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -231,13 +256,13 @@ def _gather(
     columns: Sequence[_Columns], rows: Sequence[Tensor], steps: Sequence[Tensor], shape: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Observations, actions and masks at each replica's rows and steps, each of shape (*shape, ...)."""
-    observations = _select([column.observations for column in columns], rows, shape)
-    actions = _select([column.actions for column in columns], steps, shape)
+    observations = select([column.observations for column in columns], rows, shape)
+    actions = select([column.actions for column in columns], steps, shape)
     masks = [column.available for column in columns if column.available is not None]
-    return observations, actions, _select(masks, rows, shape) if masks else None
+    return observations, actions, select(masks, rows, shape) if masks else None
 
 
-def _select(columns: Sequence[Tensor], index: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+def select(columns: Sequence[Tensor], index: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
     """(*shape, ...) entries of R columns; index_select copies whole rows, which `column[index]` does not."""
     inner = columns[0].shape[1:]
     gathered = columns[0].new_empty(len(columns), len(index[0]), inner.numel())

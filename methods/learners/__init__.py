@@ -21,3 +21,8 @@ LEARNERS.add("td3bc", "methods.learners.td3bc:TD3BC", "MA-TD3+BC: independent TD
 LEARNERS.add("omar", "methods.learners.omar:OMAR", "conservative critics, actors drawn to actions that a search finds")
 LEARNERS.add("cql", "methods.learners.omar:OMAR", "MA-CQL: conservative critics, actors by policy gradient", tau=0.0)
 LEARNERS.add("omiga", "methods.learners.omiga:OMIGA", "one linear mix of Q and V, learned in-sample; weighted cloning")
+LEARNERS.add("icq", "methods.learners.icq:ICQ", "MA-ICQ: values of recorded actions alone, cloning by batch softmax")
+LEARNERS.add("qmix-cql", "methods.learners.qmix_cql:QMIXCQL", "QMIX with a conservative penalty on the team's value")
+LEARNERS.add("qmix-bcq", "methods.learners.qmix_bcq:QMIXBCQ", "QMIX whose targets take likely actions alone")
+LEARNERS.add("cfcql", "methods.learners.cfcql:CFCQL", "one critic of the team, a conservative penalty for each agent")
+LEARNERS.add("bcq", "methods.learners.bcq:BCQ", "MA-BCQ: the best of actions that a model of the data proposes")

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.algorithms.training import final_losses, train
+from methods.algorithms.training import descend, final_losses, train
 from methods.base import Arrays, Learner, Run, UnsupportedError, require
 from methods.data.batches import EpisodeBatch, StepBatch, episode_batches, transition_batches
 from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import bounded
 from methods.networks.policy import AgentPolicy
-from methods.networks.stacked import clip_each_replica
 from methods.objectives.cloning import negative_log_likelihood, squared_error
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
@@ -139,11 +138,7 @@ class BC(Learner[BCConfig]):
 
         def update(batch: EpisodeBatch | StepBatch) -> dict[str, Tensor]:
             loss = _loss(agent, batch, spec)  # (R,)
-            optimiser.zero_grad()
-            torch.autograd.backward(loss.sum())  # a sum: no replica rescales another's gradient
-            if settings.max_grad_norm > 0:
-                clip_each_replica(parameters, replicas, settings.max_grad_norm)
-            optimiser.step()
+            descend(optimiser, parameters, loss, replicas, settings.max_grad_norm)
             return {"loss": loss}
 
         losses = train(batches, update, lambda: AgentPolicy(agent, spec, replicas, run.device), run, updates)

@@ -39,6 +39,7 @@ class OMARConfig(IndependentTD3Config):
     elites: int = 5  # of search=elites; OMAR's repository, HalfCheetah
     search_sigma: float = 2.0  # σ of the first candidates; OMAR's repository
     output_penalty: float = 1e-3  # on mean π(o)²; OMAR's repository
+    batch_norm: bool = True  # critics see actions standardised within their batch; OMAR's repository
 
     def __post_init__(self) -> None:
         IndependentTD3Config.__post_init__(self)
@@ -51,6 +52,7 @@ class OMARConfig(IndependentTD3Config):
             require(0 < value < float("inf"), "omar", f"{name}={value}", "a finite number above 0")
         for name in ("cql_samples", "iterations", "samples"):
             require(getattr(self, name) >= 1, "omar", f"{name}={getattr(self, name)}", "1 or more")
+        require(isinstance(self.batch_norm, bool), "omar", f"batch_norm={self.batch_norm}", "true or false")
         require(self.search in SEARCHES, "omar", f"search={self.search}", " or ".join(SEARCHES))
         if self.search == "elites":
             require(2 <= self.elites <= self.samples, "omar", f"elites={self.elites}", f"2 to {self.samples} (samples)")
@@ -67,6 +69,11 @@ class OMAR(IndependentTD3[OMARConfig]):
     version = 1
     name: ClassVar[str] = "omar"
     small_actor: ClassVar[bool] = True
+
+    @property
+    def batch_norm(self) -> bool:
+        """As the config says."""
+        return self.config.batch_norm
 
     def critic_penalty(self, team: Team, seen: Views, recorded_q: Tensor) -> Tensor | None:
         """OMAR, Eq. 2, over both twins."""

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from methods.algorithms.joint import joint_state, state_size, team_reward, unit_actions
-from methods.algorithms.training import Losses
+from methods.algorithms.training import Losses, descend
 from methods.algorithms.transition_learner import TransitionLearner
 from methods.base import Run, require
 from methods.data.batches import TransitionBatch
 from methods.networks.agents import MLPAgent, with_agent_id
 from methods.networks.heads import masked_log_softmax
 from methods.networks.mixers import LinearMixer
-from methods.networks.stacked import StackedMLP, clip_each_replica
+from methods.networks.stacked import StackedMLP
 from methods.objectives.omiga import (
     Mixture,
     policy_loss,
@@ -179,13 +179,8 @@ class OMIGATrainer:
     def update(self, batch: TransitionBatch) -> Losses:
         """Policy, Q with mixer, V, then the targets."""
         *losses, clipped = self.losses(batch)
-        for loss, group, adam in zip(losses, self._groups, self._adams, strict=True):
-            adam.zero_grad()
-            torch.autograd.backward(loss.sum(), inputs=group)  # a sum: no replica rescales another's gradient
-            if self._config.max_grad_norm > 0:
-                clip_each_replica(group, len(loss), self._config.max_grad_norm)
-        for adam in self._adams:
-            adam.step()
+        for loss, group, adam in zip(losses, self._groups, self._adams, strict=True):  # no loss reads another's group
+            descend(adam, group, loss, len(loss), self._config.max_grad_norm)
         with torch.no_grad():
             targets: list[Tensor] = list(self.target.parameters())
             current: list[Tensor] = list(self.values.parameters())

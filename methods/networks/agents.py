@@ -88,12 +88,26 @@ class MLPAgent(nn.Module):
 
 
 class GRUAgent(nn.Module):
-    """PyMARL's agent: o_i ⊕ last action ⊕ id -> H, ReLU -> GRU H -> A, one network for the team."""
+    """PyMARL's agent: o_i ⊕ last action ⊕ id -> H, ReLU -> GRU H -> A, one network for the team.
+
+    Args:
+        spec: the task.
+        hidden: H.
+        last_action: whether it sees its last action.
+        generators: of the initial weights, one a replica.
+        relu_after: a ReLU between the GRU and the last layer, as OG-MARL has it.
+    """
 
     def __init__(
-        self, spec: TaskSpec, hidden: int, last_action: bool, generators: Sequence[np.random.Generator]
+        self,
+        spec: TaskSpec,
+        hidden: int,
+        last_action: bool,
+        generators: Sequence[np.random.Generator],
+        relu_after: bool = False,
     ) -> None:
         super().__init__()
+        self.relu_after = relu_after
         self.n_agents, self.n_actions, self.last_action = spec.n_agents, spec.action.size, last_action
         self.scaler = ObservationScaler(len(generators), spec, shared=True)
         n_in = spec.obs_dim + spec.n_agents + (spec.action.size if last_action else 0)
@@ -122,6 +136,7 @@ class GRUAgent(nn.Module):
         replicas, steps, batch, n = x.shape[:4]
         x = self.encoder(x.flatten(1, 3)).relu()  # (R, T · B · N, H)
         x, h = self.memory(x.view(replicas, steps, batch * n, -1), h)  # (R, T, B · N, H)
+        x = x.relu() if self.relu_after else x
         y: Tensor = self.decoder(x.flatten(1, 2))  # (R, T · B · N, A)
         assert h is not None
         return y.view(replicas, steps, batch, n, -1), h  # (R, T, B, N, A)

@@ -13,20 +13,25 @@ from methods.networks.stacked import StackedMLP, affine
 
 
 class TwinCritics(nn.Module):
-    """Q^1 and Q^2 of G groups: (o, a) -> H -> H -> 1 with ReLU; the twins share nothing.
+    """Q^1 and Q^2 of G groups: (o, a) -> H -> H' -> 1 with ReLU; the twins share nothing.
 
     Weights are (2 G, ...), the twins of a group side by side.
 
     Args:
-        sizes: of an observation, an action and a hidden layer.
+        sizes: of an observation, an action and the hidden layers: one number for both, or two.
         generators: of the initial weights, one a replica.
         copies: groups a replica, G = R · copies.
     """
 
-    def __init__(self, sizes: tuple[int, int, int], generators: Sequence[np.random.Generator], copies: int) -> None:
+    def __init__(
+        self,
+        sizes: tuple[int, int, int] | tuple[int, int, int, int],
+        generators: Sequence[np.random.Generator],
+        copies: int,
+    ) -> None:
         super().__init__()
-        n_in, n_act, hidden = sizes
-        self.net = StackedMLP((n_in + n_act, hidden, hidden, 1), generators, 2 * copies)
+        n_in, n_act, hidden = sizes[:3]
+        self.net = StackedMLP((n_in + n_act, hidden, sizes[-1], 1), generators, 2 * copies)
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """See `twin_values`."""
@@ -49,21 +54,31 @@ def twin_values(parameters: Sequence[Tensor], observations: Tensor, actions: Ten
     """
     groups, batch, k, _ = actions.shape
     twins = 1 if first else 2
-
-    def of(parameter: Tensor) -> Tensor:  # (G, twins, ...)
-        return parameter.view(groups, 2, *parameter.shape[1:])[:, :twins]
-
-    w1, b1, w2, b2, w3, b3 = (of(parameter) for parameter in parameters)
-    hidden = w1.shape[-1]
-    n_in = observations.shape[-1]
-    wide = w1.transpose(1, 2).flatten(2)  # (G, D + A, twins · H)
-    from_observation = torch.baddbmm(b1.transpose(1, 2).flatten(2), observations, wide[:, :n_in])  # (G, B, twins · H)
-    from_action = torch.bmm(actions.flatten(1, 2), wide[:, n_in:])  # (G, B · K, twins · H)
-    x = from_observation.unsqueeze(2) + from_action.view(groups, batch, k, -1)
-    x = x.relu().view(groups, batch * k, twins, hidden).transpose(1, 2).reshape(groups * twins, batch * k, hidden)
-    x = affine(x, w2.flatten(0, 1), b2.flatten(0, 1)).relu()
-    q = affine(x, w3.flatten(0, 1), b3.flatten(0, 1))  # (G · twins, B · K, 1)
+    own = [p.view(groups, 2, *p.shape[1:])[:, 0] for p in parameters] if first else parameters
+    x = _first_layer(own, observations, actions, twins).relu()  # (G · twins, B · K, H)
+    x = affine(x, own[2], own[3]).relu()
+    q = affine(x, own[4], own[5])  # (G · twins, B · K, 1)
     return q.view(groups, twins, batch, k).transpose(0, 1)
+
+
+def _first_layer(parameters: Sequence[Tensor], observations: Tensor, actions: Tensor, twins: int) -> Tensor:
+    """W [o, a] + b (G · twins, B · K, H) of `twin_values`, what o gives being computed once for all its actions."""
+    weight, bias, n_in = parameters[0], parameters[1], observations.shape[-1]
+    seen = observations.repeat_interleave(twins, dim=0)  # (G · twins, B, D)
+    chosen = actions.flatten(1, 2).repeat_interleave(twins, dim=0)  # (G · twins, B · K, A)
+    from_observation = torch.baddbmm(bias, seen, weight[:, :n_in]).unsqueeze(2)  # (G · twins, B, 1, H)
+    x = torch.bmm(chosen, weight[:, n_in:]).view(-1, *actions.shape[1:3], weight.shape[-1])
+    return (x + from_observation).flatten(1, 2)
+
+
+def standardised(actions: Tensor, batch: tuple[int, ...]) -> Tensor:
+    """(a − mean) / √(var + 1e-5) over the axes of the batch, as batch normalisation does.
+
+    A policy cannot raise its value by moving all of its actions at once, to a corner that no data show: that shift is
+    taken out again.
+    """
+    variance, mean = torch.var_mean(actions, dim=batch, correction=0, keepdim=True)
+    return (actions - mean) / (variance + 1e-5).sqrt()
 
 
 _SLICE_VALUES = 2**18
@@ -76,10 +91,11 @@ def _slices(actions: Tensor, hidden: int) -> Iterator[tuple[slice, slice]]:
     if actions.device.type != "cpu":
         yield slice(None), slice(None)
         return
-    rows = max(1, _SLICE_VALUES // (2 * hidden * k))
-    for group in range(groups):
+    rows = max(1, _SLICE_VALUES // (2 * hidden * k))  # of one group
+    together = max(1, rows // batch)  # groups whose whole batch fits
+    for first in range(0, groups, together):
         for start in range(0, batch, rows):
-            yield slice(group, group + 1), slice(start, min(start + rows, batch))
+            yield slice(first, min(first + together, groups)), slice(start, min(start + rows, batch))
 
 
 def _of_groups(parameters: Sequence[Tensor], groups: slice) -> list[Tensor]:
@@ -119,20 +135,50 @@ def pushed_up(parameters: Sequence[Tensor], observations: Tensor, actions: Tenso
     return pushed
 
 
+def _push(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    observations: Tensor,
+    actions: Tensor,
+    log_density: Tensor,
+    batch: int,
+) -> Tensor:
+    """Adds the gradients of a slice to `gradients`, and returns its part of the sum, (G',)."""
+    _, _, w2, b2, w3, b3 = parameters
+    groups, rows, k = log_density.shape
+    first = _first_layer(parameters, observations, actions, 2).relu_()  # (2 G', B' · K, H)
+    second = torch.baddbmm(b2, first, w2).relu_()
+    q = ((second * w3.mT).sum(dim=-1, keepdim=True) + b3).view(groups, 2, rows, k)
+    logits = q - log_density.unsqueeze(1)
+    of_q = (logits.softmax(dim=-1) / batch).view(2 * groups, rows * k, 1)
+    of_second = (of_q * w3.mT).mul_(second > 0)
+    of_first = torch.bmm(of_second, w2.mT).mul_(first > 0)
+    by_row = of_first.view(2 * groups, rows, k, -1).sum(dim=2)  # (2 G', B', H)
+    seen = observations.repeat_interleave(2, dim=0)
+    chosen = actions.flatten(1, 2).repeat_interleave(2, dim=0)
+    found = (
+        torch.cat([torch.bmm(seen.mT, by_row), torch.bmm(chosen.mT, of_first)], dim=1),
+        by_row.sum(dim=1, keepdim=True),
+        torch.bmm(first.mT, of_second),
+        of_second.sum(dim=1, keepdim=True),
+        (second * of_q).sum(dim=1).unsqueeze(-1),
+        of_q.sum(dim=1, keepdim=True),
+    )
+    for gradient, new in zip(gradients, found, strict=True):
+        gradient += new
+    return logits.logsumexp(dim=-1).sum(dim=(1, 2)) / batch
+
+
 class _PushedUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, observations: Tensor, actions: Tensor, log_density: Tensor, *parameters: Tensor) -> Tensor:
         total = actions.new_zeros(actions.shape[0])
         gradients = [torch.zeros_like(p) for p in parameters]
         for groups, rows in _slices(actions, parameters[0].shape[-1]):
-            own = [p.detach().requires_grad_() for p in _of_groups(parameters, groups)]
-            with torch.enable_grad():
-                q = twin_values(own, observations[groups, rows], actions[groups, rows])  # (2, G', B', K)
-                part = (q - log_density[groups, rows]).logsumexp(dim=-1).sum(dim=(0, 2)) / actions.shape[1]
-                found = torch.autograd.grad(part.sum(), own)
-            total[groups] += part.detach()
-            for gradient, new in zip(_of_groups(gradients, groups), found, strict=True):
-                gradient += new
+            seen, chosen = observations[groups, rows], actions[groups, rows]
+            own, into = _of_groups(parameters, groups), _of_groups(gradients, groups)
+            part = _push(own, into, seen, chosen, log_density[groups, rows], actions.shape[1])
+            total[groups] += part
         ctx.gradients = gradients
         return total
 

@@ -29,6 +29,10 @@ def greedy_choice(logits: Tensor, available: Tensor) -> Tensor:
 
 def bounded(raw: Tensor, action: ActionSpec) -> Tensor:
     """tanh, stretched from [−1, 1] to the bounds of the action."""
+    return stretched(raw.tanh(), action)
+
+
+def stretched(unit: Tensor, action: ActionSpec) -> Tensor:
+    """Values in [−1, 1] mapped to the bounds of the action."""
     middle, half = (action.high + action.low) / 2, (action.high - action.low) / 2
-    squashed = raw.tanh()
-    return squashed if (middle, half) == (0.0, 1.0) else (middle + half * squashed).clamp(action.low, action.high)
+    return unit if (middle, half) == (0.0, 1.0) else (middle + half * unit).clamp(action.low, action.high)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from methods.base import Arrays, LearnedPolicy
-from methods.networks.agents import GRUAgent, MLPAgent
+from methods.networks.agents import GRUAgent
 from methods.networks.heads import bounded, greedy_choice
 from tasks.common.errors import MethodError
 from tasks.spec import TaskSpec
@@ -21,7 +22,8 @@ class AgentPolicy(LearnedPolicy):
     """A frozen copy of the agents, without the optimiser.
 
     Args:
-        agent: every parameter and buffer has R · copies slices along its first axis.
+        agent: observations (R, B, N, D) in, raw actions or logits out, or a `GRUAgent`; every parameter and buffer has
+            R · copies slices along its first axis.
         spec: the task it acts in.
         replicas: R.
         device: where it computes.
@@ -30,7 +32,7 @@ class AgentPolicy(LearnedPolicy):
 
     def __init__(
         self,
-        agent: MLPAgent | GRUAgent,
+        agent: nn.Module,
         spec: TaskSpec,
         replicas: int,
         device: str,

@@ -142,7 +142,7 @@ def clip_each_replica(parameters: Sequence[Tensor], replicas: int, max_norm: flo
 
     Args:
         parameters: tensors (R · copies, ...) with gradients.
-        replicas: R.
+        replicas: R; or R · N, where every agent's networks are clipped by themselves.
         max_norm: L2 norm over all gradients of one replica.
     """
     gradients = [p.grad.view(replicas, -1) for p in parameters if p.grad is not None]  # (R, ...) each

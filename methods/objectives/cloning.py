@@ -18,7 +18,7 @@ def squared_error(actions: Tensor, targets: Tensor, valid: Tensor | None = None)
     Returns:
         (R,).
     """
-    return _masked_mean((actions - targets).square().mean(dim=(-2, -1)), valid)
+    return masked_mean((actions - targets).square().mean(dim=(-2, -1)), valid)
 
 
 def negative_log_likelihood(logits: Tensor, targets: Tensor, available: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -37,10 +37,10 @@ def negative_log_likelihood(logits: Tensor, targets: Tensor, available: Tensor, 
         (R,).
     """
     log_p = masked_log_softmax(logits, available).gather(-1, targets[..., None])[..., 0]  # (R, ..., N)
-    return _masked_mean(-log_p.mean(dim=-1), valid)
+    return masked_mean(-log_p.mean(dim=-1), valid)
 
 
-def _masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
+def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
     """⟨x⟩ = Σ m x / Σ m within each replica: (R, ...) -> (R,); 0 for a replica without a valid entry."""
     values = values.flatten(1)
     if valid is None:

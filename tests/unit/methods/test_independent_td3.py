@@ -190,6 +190,29 @@ def test_the_penalty_may_draw_actions_of_the_policy() -> None:
     torch.testing.assert_close(penalty[1], expected, atol=1e-6, rtol=1e-6)
 
 
+def test_batch_normalisation_takes_every_batch_of_actions_by_itself() -> None:
+    """Recorded, random and chosen actions each lose their own mean and spread, by agent and replica."""
+    plain = team()
+    made = Team(plain.agent, TwinCritics((1, 1, 1), generators(1), AGENTS), generators(2), batch_norm=True)
+    for name in ("actor_parameters", "critic_parameters", "target_actor", "target_critic"):
+        setattr(made, name, getattr(plain, name))
+    seen = views(batch(), made.agent, SPEC.action)
+    candidates = made.uniform(BATCH, 4, 2)
+
+    def normal(actions: Tensor) -> Tensor:
+        flat = actions.flatten(1, 2)  # (G, B · K, A)
+        scaled = (flat - flat.mean(dim=1, keepdim=True)) / (flat.var(dim=1, correction=0, keepdim=True) + 1e-5).sqrt()
+        return scaled.view(actions.shape)
+
+    for actions in (candidates, seen.actions.unsqueeze(2), made.act(seen.observations).unsqueeze(2)):
+        expected = plain.q(seen.observations, normal(actions))
+        torch.testing.assert_close(made.q(seen.observations, actions), expected)
+        torch.testing.assert_close(made.first_q(seen.observations, actions), expected[0])
+        torch.testing.assert_close(made.searched_q(seen.observations, actions), expected[0].detach())
+    one = torch.full_like(seen.actions, 0.3)  # a shift of all actions at once is invisible
+    torch.testing.assert_close(made.target_q(seen.observations, one), made.target_q(seen.observations, -one))
+
+
 @pytest.mark.parametrize("search", ["softmax", "elites"])
 def test_omar_without_weight_on_what_it_finds_is_cql(search: str) -> None:
     seen = views(batch(), team().agent, SPEC.action)
@@ -223,16 +246,29 @@ def bandit(mean: float, width: float, low: float = -1.0, high: float = 1.0) -> O
 
 LEARNERS: list[IndependentTD3[Any]] = [
     TD3BC(TD3BCConfig(hidden=32, alpha=50.0)),
-    OMAR(OMARConfig(hidden=32, learning_rate=3e-3, conservatism=0.01)),
-    OMAR(OMARConfig(hidden=32, learning_rate=3e-3, conservatism=0.01, search="elites", samples=20, iterations=2)),
-    OMAR(OMARConfig(hidden=32, learning_rate=3e-3, conservatism=0.01, tau=0.0)),
+    OMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01)),
+    OMAR(
+        OMARConfig(
+            hidden=32,
+            learning_rate=3e-3,
+            batch_norm=False,
+            conservatism=0.01,
+            search="elites",
+            samples=20,
+            iterations=2,
+        )
+    ),
+    OMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01, tau=0.0)),
 ]
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=["td3bc", "omar", "omar-elites", "cql"])
 @pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 4.0)])
 def test_the_best_action_of_a_bandit_is_found(learner: IndependentTD3[Any], bounds: tuple[float, float]) -> None:
-    """The data lie around −0.1, where cloning would stay; the optimum is at 0.3."""
+    """The data lie around −0.1, where cloning would stay; the optimum is at 0.3.
+
+    Batch normalisation hides from a critic what all actions of a batch have in common, and here there is nothing else.
+    """
     data, (low, high) = bandit(-0.1, 0.5, *bounds), bounds
     action, _ = fit(learner, [data], updates=600).act(data.observations[None, :1], None)
     np.testing.assert_allclose((action - low) / (high - low) * 2 - 1, 0.3, atol=0.12)
@@ -244,7 +280,8 @@ def test_a_conservative_critic_keeps_down_what_the_data_never_show() -> None:
     far = torch.linspace(0.2, 1, 9)[None, None, :, None].expand(AGENTS, 1, 9, 2)
 
     def advantage(conservatism: float) -> float:
-        learner = OMAR(OMARConfig(hidden=32, conservatism=conservatism, tau=0.0, normalise=False))
+        config = OMARConfig(hidden=32, conservatism=conservatism, tau=0.0, normalise=False, batch_norm=False)
+        learner = OMAR(config)
         made = learner.new_team([data], Run(seeds=(0,)))
         trainer = TD3Trainer(learner, made, learner.config.sizes(data.spec), data.spec.action)
         drawn = joint_transitions([data], generators(5)[:1], batch_size=64, updates=300, device="cpu")
