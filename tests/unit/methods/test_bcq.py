@@ -22,7 +22,7 @@ from methods.objectives.batch_constrained import perturbed, soft_clipped_target
 from methods.objectives.behaviour_vae import vae_loss
 from tasks.common.errors import DataError, MethodError, UsageError
 from tasks.datasets.offline import OfflineDataset
-from tasks.spec import ActionSpec
+from tests.unit.methods.problems import bandit, network, require_same_gradients
 
 REPLICAS, AGENTS, BATCH = 2, 3, 8
 DATA = [sample_dataset("continuous", episodes=20, seed=seed).without_privileged() for seed in range(REPLICAS)]
@@ -79,31 +79,6 @@ def batch() -> TransitionBatch:
     return replace(drawn, **precise, next_observations=drawn.next_observations.double(), terminals=terminals)
 
 
-def network(module: nn.Module, g: int) -> nn.Sequential:
-    """The perceptron of slice g in torch's own modules."""
-    layers: list[nn.Module] = []
-    parameters = list(module.parameters())
-    for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
-        layer = nn.Linear(weight.shape[1], weight.shape[2], dtype=torch.float64)
-        with torch.no_grad():
-            layer.weight.copy_(weight[g].T)
-            layer.bias.copy_(bias[g, 0])
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def require_same_gradients(
-    mine: Sequence[Tensor | None], loss: Tensor, nets: Sequence[nn.Sequential], first: int
-) -> None:
-    """Gradients of `loss` in torch's modules against slices `first`, `first` + 1, ... of the stacked ones."""
-    for offset, net in enumerate(nets):
-        gradients = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
-        for stacked, own in zip(mine, gradients, strict=True):
-            theirs = own.T if own.dim() == 2 else own[None]
-            assert stacked is not None
-            torch.testing.assert_close(stacked[first + offset], theirs, atol=1e-8, rtol=1e-6)
-
-
 def draws(*shape: int) -> Tensor:
     """What the noise generators give first, (R, N, *shape)."""
     drawn = [generator.standard_normal((AGENTS, *shape), dtype=np.float32) for generator in generators(2)]
@@ -115,13 +90,16 @@ class Plain:
 
     def __init__(self, made: BCQTrainer, transitions: TransitionBatch, r: int, i: int) -> None:
         g, scale = r * AGENTS + i, made.agent.scaler
-        self.encoder, self.decoder = network(made.vae.encoder, g), network(made.vae.decoder, g)
-        self.perturbation, self.target_perturbation = (
-            network(made.agent.perturbation, g),
-            network(made.target_perturbation, g),
+        self.encoder, self.decoder = (
+            network(list(made.vae.encoder.parameters()), g),
+            network(list(made.vae.decoder.parameters()), g),
         )
-        self.critics = [network(made.agent.critics, 2 * g + k) for k in range(2)]
-        self.target_critics = [network(made.target_critics, 2 * g + k) for k in range(2)]
+        self.perturbation, self.target_perturbation = (
+            network(list(made.agent.perturbation.parameters()), g),
+            network(list(made.target_perturbation.parameters()), g),
+        )
+        self.critics = [network(list(made.agent.critics.parameters()), 2 * g + k) for k in range(2)]
+        self.target_critics = [network(list(made.target_critics.parameters()), 2 * g + k) for k in range(2)]
         self.o = (transitions.observations[r, :, i] - scale.mean[r, i]) / scale.scale[r, i]
         self.o2 = (transitions.next_observations[r, :, i] - scale.mean[r, i]) / scale.scale[r, i]
         self.a, self.rewards = transitions.actions[r, :, i], transitions.rewards[r, :, i]
@@ -269,21 +247,6 @@ def test_training_tells_its_losses() -> None:
 
 
 # -- known answers ----------------------------------------------------------------------------------------------------
-
-
-def bandit(mean: float, width: float, low: float = -1.0, high: float = 1.0) -> OfflineDataset:
-    """One step, nothing to see; agent i is paid −|a_i − 0.3|², with a in [−1, 1] before it is mapped to its bounds."""
-    spec, n = sample_dataset("one-step-episodes").spec, 600
-    unit = np.clip(np.random.default_rng(0).normal(mean, width, size=(n, AGENTS, 2)), -1, 1)
-    return OfflineDataset(
-        spec=replace(spec, action=ActionSpec(kind="continuous", size=2, low=low, high=high)),
-        observations=np.zeros((2 * n, AGENTS, spec.obs_dim), np.float32),
-        actions=(low + (unit + 1) / 2 * (high - low)).astype(np.float32),
-        rewards=-np.square(unit - 0.3).sum(axis=-1).astype(np.float32),
-        terminals=np.ones(n, np.bool_),
-        truncations=np.zeros(n, np.bool_),
-        episode_starts=np.arange(n + 1),
-    )
 
 
 NARROW = BCQConfig(hidden=32, second_hidden=32, vae_hidden=32)

@@ -24,7 +24,7 @@ from methods.objectives.conservative import conservative_gap, uniform_log_densit
 from methods.objectives.counterfactual import counterfactual_actions
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
-from tasks.spec import ActionSpec
+from tests.unit.methods.problems import bandit, network, require_same_gradients
 
 REPLICAS, AGENTS, HIDDEN, BATCH, SAMPLES = 2, 3, 8, 6, 4
 DATA = [sample_dataset("continuous", episodes=20, seed=seed).without_privileged() for seed in range(REPLICAS)]
@@ -62,27 +62,6 @@ def batch(shape: str = "continuous") -> TransitionBatch:
     terminals = torch.rand(drawn.terminals.shape, generator=torch.Generator().manual_seed(0)) < 0.3
     precise = {name: getattr(drawn, name).double() for name in ("observations", "actions", "rewards")}
     return replace(drawn, **precise, next_observations=drawn.next_observations.double(), terminals=terminals)
-
-
-def network(parameters: Sequence[Tensor], g: int) -> nn.Sequential:
-    """The perceptron of slice g in torch's own modules."""
-    layers: list[nn.Module] = []
-    for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
-        layer = nn.Linear(weight.shape[1], weight.shape[2], dtype=torch.float64)
-        with torch.no_grad():
-            layer.weight.copy_(weight[g].T)
-            layer.bias.copy_(bias[g, 0])
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def require_same_gradients(mine: Sequence[Tensor], loss: Tensor, nets: Sequence[nn.Sequential], first: int) -> None:
-    """Gradients of `loss` in torch's modules against slices `first`, `first` + 1, ... of the stacked ones."""
-    for offset, net in enumerate(nets):
-        gradients = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
-        for stacked, own in zip(mine, gradients, strict=True):
-            theirs = own.T if own.dim() == 2 else own[None]
-            torch.testing.assert_close(stacked[first + offset], theirs, atol=1e-8, rtol=1e-6)
 
 
 class Plain:
@@ -298,21 +277,6 @@ def test_gradients_are_clipped_for_every_actor_and_for_the_critics_of_a_replica(
 def fit(learner: CFCQL, data: Sequence[OfflineDataset], updates: int) -> AgentPolicy:
     run = Run(seeds=tuple(range(len(data))), budget=Budget(updates=updates, batch_size=64))
     return learner.fit(data, run)
-
-
-def bandit(mean: float, width: float, low: float = -1.0, high: float = 1.0) -> OfflineDataset:
-    """One step, nothing to see; agent i is paid −|a_i − 0.3|², with a in [−1, 1] before it is mapped to its bounds."""
-    spec, n = sample_dataset("one-step-episodes").spec, 600
-    unit = np.clip(np.random.default_rng(0).normal(mean, width, size=(n, AGENTS, 2)), -1, 1)
-    return OfflineDataset(
-        spec=replace(spec, action=ActionSpec(kind="continuous", size=2, low=low, high=high)),
-        observations=np.zeros((2 * n, AGENTS, spec.obs_dim), np.float32),
-        actions=(low + (unit + 1) / 2 * (high - low)).astype(np.float32),
-        rewards=-np.square(unit - 0.3).sum(axis=-1).astype(np.float32),
-        terminals=np.ones(n, np.bool_),
-        truncations=np.zeros(n, np.bool_),
-        episode_starts=np.arange(n + 1),
-    )
 
 
 @pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 4.0)])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.checks import sample_dataset
 from methods.algorithms.independent_td3 import IndependentTD3, TD3Trainer, critic_losses
@@ -23,7 +23,7 @@ from methods.networks.critics import TwinCritics
 from methods.networks.policy import AgentPolicy
 from tasks.common.errors import DataError, UsageError
 from tasks.datasets.offline import OfflineDataset
-from tasks.spec import ActionSpec
+from tests.unit.methods.problems import bandit, network, require_same_gradients
 
 REPLICAS, AGENTS, HIDDEN, BATCH = 2, 3, 8, 16
 DATA = [sample_dataset("continuous", episodes=20, seed=seed).without_privileged() for seed in range(REPLICAS)]
@@ -52,18 +52,6 @@ def batch() -> TransitionBatch:
     return replace(drawn, **precise, next_observations=drawn.next_observations.double())
 
 
-def network(parameters: Sequence[Tensor], g: int) -> nn.Sequential:
-    """The perceptron of slice g in torch's own modules."""
-    layers: list[nn.Module] = []
-    for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
-        layer = nn.Linear(weight.shape[1], weight.shape[2], dtype=torch.float64)
-        with torch.no_grad():
-            layer.weight.copy_(weight[g].T)
-            layer.bias.copy_(bias[g, 0])
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
 class Plain:
     """One agent of one replica: networks, its rows of the batch, and the noise of its replica."""
 
@@ -89,15 +77,6 @@ class Plain:
     def q(self, k: int, o: Tensor, a: Tensor) -> Tensor:
         value: Tensor = self.critics[k](torch.cat([o, a], 1))[:, 0]
         return value
-
-
-def require_same_gradients(mine: Sequence[Tensor], loss: Tensor, nets: Sequence[nn.Sequential], first: int) -> None:
-    """Gradients of `loss` in torch's modules against slices `first`, `first` + 1, ... of the stacked ones."""
-    for offset, net in enumerate(nets):
-        gradients = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
-        for stacked, own in zip(mine, gradients, strict=True):
-            theirs = own.T if own.dim() == 2 else own[None]
-            torch.testing.assert_close(stacked[first + offset], theirs, atol=1e-8, rtol=1e-6)
 
 
 def draws(shape: tuple[int, ...], count: int, uniform: bool = False) -> list[list[np.ndarray[Any, Any]]]:
@@ -227,21 +206,6 @@ def fit(
 ) -> AgentPolicy:
     run = Run(seeds=tuple(range(len(data))), budget=Budget(updates=updates, batch_size=batch_size))
     return learner.fit(data, run)
-
-
-def bandit(mean: float, width: float, low: float = -1.0, high: float = 1.0) -> OfflineDataset:
-    """One step, nothing to see; agent i is paid −|a_i − 0.3|², with a in [−1, 1] before it is mapped to its bounds."""
-    spec, n = sample_dataset("one-step-episodes").spec, 600
-    unit = np.clip(np.random.default_rng(0).normal(mean, width, size=(n, AGENTS, 2)), -1, 1)
-    return OfflineDataset(
-        spec=replace(spec, action=ActionSpec(kind="continuous", size=2, low=low, high=high)),
-        observations=np.zeros((2 * n, AGENTS, spec.obs_dim), np.float32),
-        actions=(low + (unit + 1) / 2 * (high - low)).astype(np.float32),
-        rewards=-np.square(unit - 0.3).sum(axis=-1).astype(np.float32),
-        terminals=np.ones(n, np.bool_),
-        truncations=np.zeros(n, np.bool_),
-        episode_starts=np.arange(n + 1),
-    )
 
 
 LEARNERS: list[IndependentTD3[Any]] = [

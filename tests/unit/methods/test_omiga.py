@@ -28,7 +28,8 @@ from methods.objectives.omiga import (
 )
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
-from tasks.spec import ActionSpec, ScoreReferences
+from tasks.spec import ScoreReferences
+from tests.unit.methods.problems import PAYOFF, first_choice, game
 
 REPLICAS = 2
 
@@ -218,48 +219,19 @@ def test_losses_and_gradients_equal_plain_loops(shape: str) -> None:
 # -- known answers ----------------------------------------------------------------------------------------------------
 
 
-def game(payoff: np.ndarray[Any, Any], masked: tuple[int, int] | None = None) -> OfflineDataset:
-    """A two-agent matrix game of one step, all actions equally often; `masked` (agent, action) is never available."""
-    base = sample_dataset("discrete").spec
-    n, a = 900, payoff.shape[0]
-    rng = np.random.default_rng(0)
-    available = np.ones((2 * n, 2, a), np.bool_)
-    if masked is not None:
-        available[:, masked[0], masked[1]] = False
-    actions = np.stack([rng.choice(np.flatnonzero(available[0, i]), size=n) for i in range(2)], axis=1)
-    return OfflineDataset(
-        spec=replace(
-            base, n_agents=2, agent_groups=((0, 1),), action=ActionSpec(kind="discrete", size=a), episode_limit=1
-        ),
-        observations=np.zeros((2 * n, 2, base.obs_dim), np.float32),
-        actions=actions,
-        rewards=np.repeat(payoff[actions[:, 0], actions[:, 1], None] / 2, 2, axis=1).astype(np.float32),
-        terminals=np.ones(n, np.bool_),
-        truncations=np.zeros(n, np.bool_),
-        episode_starts=np.arange(n + 1),
-        available_actions=available,
-    )
-
-
 def chosen(data: OfflineDataset, seeds: Sequence[int] = (0,)) -> list[list[int]]:
     learner = OMIGA(OMIGAConfig(hidden=32, alpha=0.3, learning_rate=3e-3, polyak=0.05))
     run = Run(seeds=tuple(seeds), budget=Budget(updates=500, batch_size=64))
     policy = learner.fit([data] * len(seeds), run)
-    rows = np.repeat(data.observations[None, :1], len(seeds), axis=0)
-    assert data.available_actions is not None
-    mask = np.repeat(data.available_actions[None, :1], len(seeds), axis=0)
-    action, _ = policy.act(rows, mask)
-    return action[:, 0].tolist()
+    return first_choice(policy, data)
 
 
 def test_the_best_joint_action_of_a_matrix_game_is_found() -> None:
-    payoff = np.array([[0.0, 1.0, 0.0], [1.0, 2.0, 5.0], [0.0, 1.0, 2.0]])
-    assert chosen(game(payoff), seeds=(0, 1)) == [[1, 2], [1, 2]]
+    assert chosen(game(PAYOFF), seeds=(0, 1)) == [[1, 2], [1, 2]]
 
 
 def test_an_action_that_is_not_available_is_not_chosen() -> None:
-    payoff = np.array([[0.0, 1.0, 0.0], [1.0, 2.0, 5.0], [0.0, 1.0, 2.0]])
-    assert chosen(game(payoff, masked=(0, 1))) == [[2, 2]]
+    assert chosen(game(PAYOFF, masked=(0, 1))) == [[2, 2]]
 
 
 def test_rewards_are_scaled_by_the_task_alone() -> None:

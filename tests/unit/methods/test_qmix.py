@@ -27,7 +27,7 @@ from methods.networks.stacked import StackedLinear, StackedMLP
 from methods.objectives.q_learning import joint_conservative_gap, likely_actions, random_actions, td_loss, td_target
 from tasks.common.errors import DataError, UsageError
 from tasks.datasets.offline import OfflineDataset
-from tasks.spec import ActionSpec
+from tests.unit.methods import problems
 
 REPLICAS = 2
 SMALL: dict[str, Any] = {"hidden": 7, "mixer_embed": 4, "mixer_hidden": 6}
@@ -438,32 +438,10 @@ def test_random_joint_actions_are_available_and_a_replica_draws_its_own() -> Non
 # -- known answers ----------------------------------------------------------------------------------------------------
 
 
-def game(payoff: Any, *, masked: tuple[int, int] | None = None, shown: Any = None, ends: bool = True) -> OfflineDataset:
-    """A matrix game of two agents and one step; `masked` (agent, action) is never available.
-
-    Joint actions are all equally often, or those `shown`; `ends`: at a true end, not at a time limit.
-    """
-    base, n, payoff = sample_dataset("discrete").spec, 900, np.asarray(payoff, dtype=np.float32)
-    a = payoff.shape[0]
-    rng = np.random.default_rng(0)
-    available = np.ones((2 * n, 2, a), np.bool_)
-    if masked is not None:
-        available[:, masked[0], masked[1]] = False
-    actions = np.stack([rng.choice(np.flatnonzero(available[0, i]), size=n) for i in range(2)], axis=1)
-    if shown is not None:
-        actions = np.asarray(shown, dtype=np.int64)[rng.integers(len(shown), size=n)]
-    return OfflineDataset(
-        spec=replace(
-            base, n_agents=2, agent_groups=((0, 1),), action=ActionSpec(kind="discrete", size=a), episode_limit=1
-        ),
-        observations=np.zeros((2 * n, 2, base.obs_dim), np.float32),
-        actions=actions,
-        rewards=np.repeat(payoff[actions[:, 0], actions[:, 1], None], 2, axis=1),
-        terminals=np.full(n, ends),
-        truncations=np.full(n, not ends),
-        episode_starts=np.arange(n + 1),
-        available_actions=available,
-    )
+def game(payoff: Any, **given: Any) -> OfflineDataset:
+    """See `problems.game`; every agent is paid all of it, for these learners take the agents' mean."""
+    data = problems.game(payoff, **given)
+    return data.replace(rewards=2 * data.rewards)
 
 
 FAST: dict[str, Any] = {"learning_rate": 2e-2, "target_every": 5, "hidden": 16}
