@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmark.artefacts import Artefact
+from benchmark.folders import CHECKOUT
 from benchmark.plans import GroupPlan
 from benchmark.provenance import Origin, now
 from benchmark.records import Artefacts, Failure, RunRecord, StageTiming, Status
@@ -101,8 +104,10 @@ def failed_record(
 
 
 def _printable(text: str, limit: int) -> str:
-    """The text as UTF-8 can hold it, cut where it is too long."""
+    """The text as UTF-8 can hold it, without the folders of this machine and its user, cut where it is too long."""
     clean = text.encode("utf-8", errors="backslashreplace").decode()
+    for folder, shown in ((CHECKOUT, ""), (Path.home(), "~/")):
+        clean = clean.replace(f"{folder}{os.sep}", shown)
     return clean if len(clean) <= limit else f"{clean[:limit]} … ({len(clean)} characters)"
 
 

@@ -10,6 +10,7 @@ from benchmark.cells import CellGroup
 from benchmark.driver import Limits, RunSummary, run_plan
 from benchmark.executors.base import Ended, Event, Job, Recorded, Started
 from benchmark.executors.inline import InlineExecutor
+from benchmark.folders import CHECKOUT
 from benchmark.planning import RunPlan, make_run_plan
 from benchmark.provenance import Origin
 from benchmark.records import read_record, read_records, write_record
@@ -249,3 +250,12 @@ def test_what_a_method_says_is_cut_and_made_printable(store: ArtefactStore, resu
     assert first.failure.reason.startswith("\\udcffxxx")
     assert len(first.failure.reason) < 5_000
     assert read_record(first.cell.path(results)) == first
+
+
+def test_records_do_not_tell_where_the_checkout_and_the_user_are(
+    store: ArtefactStore, results: Path, origin: Origin
+) -> None:
+    said = f'File "{CHECKOUT / "benchmark" / "pipeline.py"}", and {Path.home() / "notes"}'
+    (first, *_) = drive(planned(store, results), store, results, origin, Fixed(end("crashed", said))).records
+    assert first.failure is not None
+    assert first.failure.reason == 'File "benchmark/pipeline.py", and ~/notes'
