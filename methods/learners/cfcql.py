@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from methods.objectives.counterfactual import (
     weighted_push,
 )
 from methods.objectives.td3 import smoothed, td3_target
+from tasks.common.selector import Scalar
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
@@ -90,6 +91,13 @@ class CFCQL(TransitionLearner[CFCQLConfig]):
     Config = CFCQLConfig
     version = 1
     name: ClassVar[str] = "cfcql"
+
+    @classmethod
+    def tiny(cls, params: Mapping[str, Scalar] | None = None) -> CFCQL:
+        """A heavier output penalty: with batch normalisation nothing else has a gradient to a shift of all actions, and out
+        of rounding errors Adam makes steps of full length.
+        """
+        return cls.from_params({"output_penalty": 0.1, **(params or {})})
 
     @classmethod
     def unsupported(cls, spec: TaskSpec) -> str | None:

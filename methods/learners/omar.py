@@ -5,6 +5,7 @@ Pan et al. 2022, "Plan Better Amid Conservatism". MA-CQL is OMAR without the sea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from methods.base import require
 from methods.objectives.action_search import elite_search, softmax_search
 from methods.objectives.conservative import gaussian_log_density, uniform_log_density
 from methods.objectives.td3 import mixed_actor_loss
+from tasks.common.selector import Scalar
 
 SEARCHES = ("softmax", "elites")
 
@@ -69,6 +71,13 @@ class OMAR(IndependentTD3[OMARConfig]):
     version = 1
     name: ClassVar[str] = "omar"
     small_actor: ClassVar[bool] = True
+
+    @classmethod
+    def tiny(cls, params: Mapping[str, Scalar] | None = None) -> OMAR:
+        """A heavier output penalty: with batch normalisation nothing else has a gradient to a shift of all actions, and out
+        of rounding errors Adam makes steps of full length.
+        """
+        return cls.from_params({"output_penalty": 0.1, **(params or {})})
 
     @property
     def batch_norm(self) -> bool:
