@@ -94,8 +94,9 @@ class CFCQL(TransitionLearner[CFCQLConfig]):
 
     @classmethod
     def tiny(cls, params: Mapping[str, Scalar] | None = None) -> CFCQL:
-        """A heavier output penalty: with batch normalisation nothing else has a gradient to a shift of all actions, and out
-        of rounding errors Adam makes steps of full length.
+        """A heavier output penalty: behind batch normalisation a shift of all actions has no other gradient.
+
+        Out of rounding errors Adam would make steps of full length.
         """
         return cls.from_params({"output_penalty": 0.1, **(params or {})})
 
