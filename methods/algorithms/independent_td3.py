@@ -107,7 +107,7 @@ class IndependentTD3(TransitionLearner[ConfigT], ABC):
     @classmethod
     def unsupported(cls, spec: TaskSpec) -> str | None:
         """Its form for discrete actions is not built."""
-        return f"{cls.name} is built for continuous actions only so far" if spec.action.discrete else None
+        return "built for continuous actions only so far" if spec.action.discrete else None
 
     def critic_penalty(self, team: Team, seen: Views, recorded_q: Tensor) -> Tensor | None:
         """(G,) what is added to the squared TD errors, summed over the twins; `recorded_q` (2, G, B) of the data."""

@@ -109,7 +109,7 @@ def require_transitions(learner: NamedLearner, data: Sequence[OfflineDataset], r
         raise UsageError(f"{learner.name}: {len(data)} datasets for {len(run.seeds)} seeds, expected one each.")
     spec = data[0].spec
     if reason := learner.unsupported(spec):
-        raise UnsupportedError(f"{spec.id}: {reason}.")
+        raise UnsupportedError(f"{spec.id}: {learner.name}: {reason}.")
     for own in {id(d): d for d in data}.values():
         if own.n_steps == 0:
             raise UnsupportedError(f"{spec.id}: there is no transition to learn from.")

@@ -182,7 +182,7 @@ class ValueTeamLearner(Learner[ConfigT], ABC):
         """Only a finite number of actions can be compared by value."""
         if spec.action.discrete:
             return None
-        return f"{cls.name} compares the values of all actions, and those of this task are continuous"
+        return "compares the values of all actions, and those of this task are continuous"
 
     @abstractmethod
     def new_trainer(self, team: ValueTeam, data: Sequence[OfflineDataset], run: Run) -> ValueTrainer:

@@ -83,7 +83,7 @@ class BCQ(TransitionLearner[BCQConfig]):
     @classmethod
     def unsupported(cls, spec: TaskSpec) -> str | None:
         """Its form for discrete actions is not built."""
-        return f"{cls.name} is built for continuous actions only so far" if spec.action.discrete else None
+        return "built for continuous actions only so far" if spec.action.discrete else None
 
     def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
         """The config's."""

@@ -37,7 +37,7 @@ def test_lists_have_a_name_and_a_summary_each(bench: Bench, kind: str) -> None:
     [
         ("augmenter", "rad-s[low=0.5]", ["low: 0.5", "EAQ, Sec. 4.2", "version: 1", "trains: False"]),
         ("learner", "bc50", ["keep_fraction: 0.5", "CODI, Sec. 4.1", "continuous actions: yes"]),
-        ("learner", "td3bc", ["alpha: 2.5", "discrete actions: td3bc is built for continuous actions only so far"]),
+        ("learner", "td3bc", ["alpha: 2.5", "discrete actions: built for continuous actions only so far"]),
         ("task", "mpe/tag", ["n_agents: 3", "behaviour levels: medium, expert"]),
         ("dataset", "exp-m", ["t_imb", "policies: expert"]),
         ("matrix", "quick", ["cells: 480", "learners: bc, bc50"]),

@@ -291,7 +291,7 @@ def test_what_cannot_be_learned_from_is_an_error_before_training() -> None:
     rewards[7, 1] = np.nan
     with pytest.raises(DataError, match="1 rewards are not finite, the first at step 7"):
         fit(BCQ(SMALL), [DATA[0].replace(rewards=rewards)], updates=1)
-    with pytest.raises(UnsupportedError, match="bcq is built for continuous actions only so far"):
+    with pytest.raises(UnsupportedError, match="bcq: built for continuous actions only so far"):
         fit(BCQ(SMALL), [sample_dataset("discrete").without_privileged()], updates=1)
 
 

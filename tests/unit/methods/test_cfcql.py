@@ -383,7 +383,7 @@ def test_sizes_follow_the_family() -> None:
 
 
 def test_discrete_actions_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="cfcql is built for continuous actions only so far"):
+    with pytest.raises(UnsupportedError, match="cfcql: built for continuous actions only so far"):
         fit(CFCQL(CFCQLConfig()), [sample_dataset("discrete").without_privileged()], updates=1)
 
 
