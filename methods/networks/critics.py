@@ -116,7 +116,7 @@ def first_values(parameters: Sequence[Tensor], observations: Tensor, actions: Te
 
 
 def pushed_up(parameters: Sequence[Tensor], observations: Tensor, actions: Tensor, log_density: Tensor) -> Tensor:
-    """Σ over the twins of mean_b logsumexp_k (Q(o, a_k) − log p(a_k)), differentiable in the critics' weights alone.
+    """Σ over the twins of mean_b logsumexp_k (Q(o, a_k) − log p(a_k)) (OMAR, Eq. 2); a gradient for weights alone.
 
     The gradient is taken slice by slice on the way: K actions an observation make activations that no cache holds, and
     passes over memory would take most of the time.

@@ -1,4 +1,4 @@
-"""Conservative Q-learning (Kumar et al. 2020) with sampled continuous actions."""
+"""Densities that conservative Q-learning (Kumar et al. 2020) corrects its sampled continuous actions by."""
 
 from __future__ import annotations
 
@@ -19,17 +19,3 @@ def gaussian_log_density(noise: Tensor, sigma: float) -> Tensor:
     """
     size = noise.shape[-1]
     return -0.5 * (noise / sigma).square().sum(dim=-1) - size * (math.log(sigma) + 0.5 * math.log(2 * math.pi))
-
-
-def conservative_gap(q: Tensor, log_density: Tensor | float, recorded: Tensor) -> Tensor:
-    """mean_b [logsumexp_k (Q(o, a_k) − log p(a_k)) − Q(o, a)] (OMAR, Eq. 2; temperature 1).
-
-    Args:
-        q: (..., B, K) values of K sampled actions.
-        log_density: of each sample, broadcast to `q`.
-        recorded: (..., B) values of the actions of the data.
-
-    Returns:
-        (...), for constant Q and uniform samples log K + A log 2.
-    """
-    return ((q - log_density).logsumexp(dim=-1) - recorded).mean(dim=-1)

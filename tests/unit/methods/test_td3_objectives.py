@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from methods.networks.critics import TwinCritics, pushed_up
 from methods.objectives.action_search import elite_search, softmax_search
-from methods.objectives.conservative import conservative_gap, gaussian_log_density, uniform_log_density
+from methods.objectives.conservative import gaussian_log_density, uniform_log_density
 from methods.objectives.td3 import mixed_actor_loss, smoothed, td3_bc_loss, td3_target
 
 Search = Callable[[Callable[[Tensor], Tensor], Tensor, Callable[[int], Tensor]], Tensor]
@@ -65,12 +66,16 @@ def test_densities() -> None:
     torch.testing.assert_close(gaussian_log_density(noise, 0.2), expected)
 
 
-def test_the_gap_of_a_constant_critic() -> None:
-    """ln 10 + 2 ln 2."""
-    q, recorded = torch.full((2, 3, 5, 10), 4.0), torch.full((2, 3, 5), 4.0)
-    gap = conservative_gap(q, uniform_log_density(2), recorded)
-    assert gap.shape == (2, 3)
-    torch.testing.assert_close(gap, torch.full((2, 3), 3.688879))
+def test_the_push_of_a_constant_critic() -> None:
+    """ln 10 + 2 ln 2 above its value, for each of the twins."""
+    critics = TwinCritics((4, 2, 8), [np.random.default_rng(0)], copies=3)
+    with torch.no_grad():
+        for parameter in critics.parameters():
+            parameter.zero_()
+        list(critics.parameters())[-1].fill_(5.0)
+    parameters, actions = list(critics.parameters()), torch.zeros(3, 6, 10, 2)
+    pushed = pushed_up(parameters, torch.zeros(3, 6, 4), actions, torch.tensor(uniform_log_density(2)).view(1, 1, 1))
+    torch.testing.assert_close(pushed, torch.full((3,), 2 * (5 + 3.688879)))
 
 
 def noise_of(shape: tuple[int, ...], size: int) -> Callable[[int], Tensor]:
