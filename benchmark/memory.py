@@ -22,8 +22,8 @@ _ALLOCATION = (
 def keep_freed_memory() -> bool:
     """Has glibc keep what was freed for the next tensor; False where the C library is another one.
 
-    By default it gives large blocks back to the system, and every new one costs page faults: a sixth of the time of a
-    diffusion model. Where the user has set one of glibc's variables, that one stays.
+    By default it gives large blocks back to the system, and every new one costs page faults. Where the user has set one
+    of glibc's variables, that one stays.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -123,11 +123,9 @@ class IndependentTD3(TransitionLearner[ConfigT], ABC):
 
     def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> MLPAgent:
         """One actor an agent."""
-        hidden = self.config.sizes(spec).hidden
-        agent = MLPAgent(spec, hidden, False, generators)
+        agent = MLPAgent(spec, self.config.sizes(spec).hidden, False, generators)
         if self.small_actor:
-            with torch.no_grad():
-                list(agent.net.parameters())[-2].mul_(3e-3 * hidden**0.5)  # was U(±1/√H)
+            agent.shrink_last_layer(3e-3)
         return agent
 
     def new_team(self, data: Sequence[OfflineDataset], run: Run) -> Team:

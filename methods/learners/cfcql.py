@@ -111,10 +111,8 @@ class CFCQL(TransitionLearner[CFCQLConfig]):
 
     def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> MLPAgent:
         """One actor an agent, weights of the last layer in U(±3e-3) (OMAR's repository)."""
-        hidden = self.config.sizes(spec).hidden
-        agent = MLPAgent(spec, hidden, False, generators)
-        with torch.no_grad():
-            list(agent.net.parameters())[-2].mul_(3e-3 * hidden**0.5)  # was U(±1/√H)
+        agent = MLPAgent(spec, self.config.sizes(spec).hidden, False, generators)
+        agent.shrink_last_layer(3e-3)
         return agent
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> CFCQLTrainer:

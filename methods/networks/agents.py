@@ -74,6 +74,12 @@ class MLPAgent(nn.Module):
         n_in, copies = (spec.obs_dim + spec.n_agents, 1) if shared else (spec.obs_dim, spec.n_agents)
         self.net = StackedMLP((n_in, hidden, hidden, outputs or spec.action.size), generators, copies)
 
+    def shrink_last_layer(self, bound: float) -> None:
+        """Has the weights of the last layer start in U(±bound) in place of U(±1/√H); its biases stay."""
+        weight = list(self.net.parameters())[-2]
+        with torch.no_grad():
+            weight.mul_(bound * weight.shape[-2] ** 0.5)
+
     def forward(self, observations: Tensor) -> Tensor:
         """(R, B, N, D) -> (R, B, N, outputs)."""
         x: Tensor = self.scaler(observations)

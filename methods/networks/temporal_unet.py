@@ -201,8 +201,8 @@ Inference = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 _SLICE_VALUES, _WEIGHTS_A_VALUE = 2**19, 16
 """Floats of the largest activation of a slice on a CPU, and how many weights may come on one.
 
-Every slice reads all weights once: at width 128 slices of 2¹⁹ floats are a sixth slower than of 2²², while at width 32
-those of 2¹⁹ still fit into the cache and are the fastest (measured).
+Every slice reads all weights once, so that wide networks want large ones, while those of narrow networks should still
+fit into the cache.
 """
 
 
