@@ -72,11 +72,6 @@ def parse_cell(text: str) -> CellId:
     )
 
 
-def names_of(axis: str) -> tuple[str, ...]:
-    """All registered names of an axis, plugins included, without importing what they name."""
-    return _table(axis)[0]()
-
-
 def canonical(axis: str, text: str) -> str:
     """The canonical spelling of a selector whose name is registered.
 
@@ -118,4 +113,5 @@ def _table(axis: str) -> tuple[Callable[[], tuple[str, ...]], dict[str, str]]:
         return lambda: tuple(REGIMES), {}
     from tasks.registry import ALIASES
 
-    return registry_of(axis).names, ALIASES if axis == "task" else {}
+    table = registry_of(axis)
+    return lambda: (*table.names(), *table.presets()), ALIASES if axis == "task" else {}

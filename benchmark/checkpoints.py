@@ -42,7 +42,7 @@ class FitCheckpoint:
         identity: what a file must say of itself to be loaded: keys, source, kind of device.
         seconds: between two saves; 0: at every opportunity, whatever it costs.
         clock: seconds that only grow.
-        spent: seconds of the fit before this process, known after `load`.
+        spent: seconds of the fit before this process, known after the first `load`.
     """
 
     path: Path
@@ -53,6 +53,7 @@ class FitCheckpoint:
     _started: float = field(init=False)
     _since: float = field(init=False)
     _wait: float = field(init=False)
+    _ours: bool = field(default=False, init=False)  # whether this process has saved, so that the file holds its seconds
 
     def __post_init__(self) -> None:
         self._started = self._since = self.clock()
@@ -74,6 +75,8 @@ class FitCheckpoint:
             write_bytes(self.path, save(plain, metadata))
         except StorageError as error:
             _LOG.warning("No checkpoint was kept: %s", error)
+        else:
+            self._ours = True
         self._since = self.clock()
         self._wait = max(self.seconds, (self._since - started) / MAX_SHARE) if self.seconds else 0.0
 
@@ -86,10 +89,10 @@ class FitCheckpoint:
         except Exception as error:  # a damaged file can fail in any way
             arrays, reason = {}, f"it is damaged ({type(error).__name__}: {error})"
         if reason is not None:
-            self.spent = 0.0
             _LOG.warning("The checkpoint %s is not used: %s. The fit starts afresh.", self.path.name, reason)
             return None
-        _LOG.info("Going on from the checkpoint %s", self.path.name)
+        if not self._ours:
+            _LOG.info("Going on from the checkpoint %s", self.path.name)
         return arrays
 
     def discard(self) -> None:
@@ -106,8 +109,12 @@ class FitCheckpoint:
         for name, expected in {"format": FORMAT, **self.identity}.items():
             if metadata.get(name) != expected:
                 return {}, f"its {name} is another"
-        arrays, self.spent = load(content), float(metadata["spent"])
-        return arrays, None if _digest(arrays) == metadata.get("sha256") else "its checksum is wrong"
+        arrays = load(content)
+        if _digest(arrays) != metadata.get("sha256"):
+            return {}, "its checksum is wrong"
+        if not self._ours:
+            self.spent = float(metadata["spent"])
+        return arrays, None
 
 
 def checkpoint_of(home: Path, keys: Sequence[Key], *, source: str, device: str, seconds: float) -> FitCheckpoint:

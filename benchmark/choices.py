@@ -14,7 +14,7 @@ from benchmark.keys import canonical_json
 from benchmark.records import Method
 from benchmark.sources import source_digest
 from methods.augmenters import AUGMENTERS
-from methods.base import Augmenter, Configurable, Learner
+from methods.base import Augmenter, Configurable, Learner, identity_of
 from methods.learners import LEARNERS
 from tasks.common.errors import UsageError
 from tasks.common.registry import Registry
@@ -58,7 +58,7 @@ class Choice(Generic[MethodT]):
 
     def identity(self, without: frozenset[str] = frozenset()) -> dict[str, Any]:
         """What determines the method's behaviour, for keys; `without` names config fields to leave out."""
-        config = {name: value for name, value in self.config().items() if name not in without}
+        config = {name: value for name, value in identity_of(self.build().config).items() if name not in without}
         return {"target": self.target, "version": self.version, "config": config}
 
     def as_recorded(self, source: str | None = None) -> Method:

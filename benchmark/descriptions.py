@@ -13,8 +13,11 @@ from benchmark.checks.sample_data import sample_spec
 from benchmark.choices import Choice, choose_augmenter, choose_learner
 from benchmark.matrix import load_matrix
 from benchmark.protocols import make_protocol
+from methods.augmenters import AUGMENTERS
 from methods.base import Augmenter
+from methods.learners import LEARNERS
 from tasks.common.errors import UnknownNameError
+from tasks.common.registry import Registry
 from tasks.common.selector import Selector
 from tasks.datasets.regimes import REGIMES
 from tasks.datasets.subsample import SUBSAMPLE_PARAMS
@@ -32,8 +35,8 @@ def describe(kind: str, name: str) -> Document:
     describers: dict[str, Callable[[str], Document]] = {
         "task": _task,
         "dataset": _dataset,
-        "augmenter": lambda text: _method(choose_augmenter(text)),
-        "learner": lambda text: _method(choose_learner(text)),
+        "augmenter": lambda text: _method(choose_augmenter(text), AUGMENTERS),
+        "learner": lambda text: _method(choose_learner(text), LEARNERS),
         "matrix": _matrix,
         "protocol": lambda text: make_protocol(text).settings(),
     }
@@ -72,7 +75,7 @@ def _own_comments(config: type[Any]) -> dict[str, str]:
     return found
 
 
-def _method(choice: Choice[Any]) -> Document:
+def _method(choice: Choice[Any], table: Registry[Any]) -> Document:
     method, config = choice.method_class, choice.build().config
     comments = field_comments(method.Config)
     parameters = {}
@@ -81,6 +84,7 @@ def _method(choice: Choice[Any]) -> Document:
         parameters[field.name] = f"{getattr(config, field.name)!r}" + (f"  ({comment})" if comment else "")
     document: Document = {
         "name": choice.text,
+        "in short": table.entry(Selector.parse(choice.text).name).summary,
         "summary": inspect.getdoc(method) or "",
         "version": choice.version,
         "code": choice.target,

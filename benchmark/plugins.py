@@ -93,12 +93,12 @@ def method_checks(text: str) -> tuple[Kind, list[Check]]:
     selector = Selector.parse(text)
     params: dict[str, Scalar]
     make: Callable[[], Any]
-    if selector.name in AUGMENTERS.names():
+    if selector.name in (*AUGMENTERS.names(), *AUGMENTERS.presets()):
         params = {**AUGMENTERS.entry(selector.name).params, **selector.params}
         augmenter = load_method(AUGMENTERS, selector.name)
         make = _builder(text, lambda: augmenter.tiny(params))
         return "augmenter", list(augmenter_checks(make, text))
-    if selector.name in LEARNERS.names():
+    if selector.name in (*LEARNERS.names(), *LEARNERS.presets()):
         params = {**LEARNERS.entry(selector.name).params, **selector.params}
         learner = load_method(LEARNERS, selector.name)
         make = _builder(text, lambda: learner.tiny(params))

@@ -183,6 +183,8 @@ _CHOICES: Mapping[str, tuple[Scalar, ...]] = {
     "diffusion_prediction": ("noise", "velocity"),
     "diffusion_first_skip": (True, False),
 }
+SIZING = frozenset(("mix", "amount_ratio", "updates"))
+"""What a published table may have otherwise than its protocol: it has pages of its own, whose name says so."""
 _HIGHEST = 10**9
 _FRACTIONAL = ("amount_ratio", "timeout_seconds", "diffusion_learning_rate")
 
@@ -190,7 +192,7 @@ _FRACTIONAL = ("amount_ratio", "timeout_seconds", "diffusion_learning_rate")
 def make_protocol(text: str) -> Protocol:
     """The protocol of a name such as `quick`, `quick[updates=1000,mix=replace]` or `quick[diffusion_updates=500]`.
 
-    A varied protocol is not publishable unless only the mix differs.
+    A varied protocol is not publishable unless it differs in `SIZING` alone.
 
     Raises:
         UsageError: for an unknown name or setting, or a value of the wrong kind.
@@ -211,7 +213,7 @@ def make_protocol(text: str) -> Protocol:
         changes["diffusion"] = replace(base.diffusion, **diffusion)
     if not changes:
         return base
-    publishable = base.publishable and set(changes) == {"mix"}
+    publishable = base.publishable and set(changes) <= SIZING
     return replace(base, name=str(selector), publishable=publishable, **changes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import field, fields, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
@@ -37,6 +37,26 @@ def require(condition: bool, owner: str, given: str, expected: str) -> None:
     """
     if not condition:
         raise UsageError(f"{owner}: {given}, expected {expected}.")
+
+
+def added(default: Any) -> Any:
+    """A config field that came after results were published, whose default is what the method did before.
+
+    At its default it is no part of the method's identity, so that those results stay valid.
+    """
+    return field(default=default, metadata={_ADDED: True})
+
+
+_ADDED = "added"
+
+
+def identity_of(config: Any) -> dict[str, Any]:
+    """The fields of a config that determine what its method does: all but added ones at their defaults."""
+    return {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if not (f.metadata.get(_ADDED) and getattr(config, f.name) == f.default)
+    }
 
 
 class Configurable(Generic[ConfigT]):
@@ -217,7 +237,7 @@ def make_config(config_class: type[ConfigT], params: Mapping[str, Scalar], owner
     Raises:
         UsageError: for an unknown field (with the known ones) or a value whose type does not fit the default's.
     """
-    known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]  # configs are dataclasses
+    known = {f.name: f for f in fields(config_class)}  # type: ignore[arg-type]  # configs are dataclasses
     for name, value in params.items():
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.checks.check import Check, equal, require_equal
+from benchmark.checks.check import Check, EveryCheckpoint, equal, require_equal
 from benchmark.checks.returned import check_generated
 from benchmark.checks.sample_data import SHAPES, sample_dataset, sample_spec
 from benchmark.diagnosis import plain
-from methods.base import Arrays, Augmenter, Budget, Checkpoint, Run
+from methods.base import Augmenter, Budget, Checkpoint, Run
 from tasks.common.errors import MethodError
 from tasks.datasets.offline import OfflineDataset
 
@@ -34,22 +34,6 @@ def augmenter_checks(make: Callable[[], AnyAugmenter], name: str = "augmenter") 
         suite = _AugmenterSuite(make, name, shape)
         for title, body in suite.properties().items():
             yield Check(f"{shape}: {title}", body, type(make()).unsupported(sample_spec(shape)))
-
-
-class _EveryCheckpoint:
-    """A checkpoint that is always due and keeps all states."""
-
-    def __init__(self, stored: Arrays | None = None) -> None:
-        self.stored, self.states = stored, list[Arrays]()
-
-    def load(self) -> Arrays | None:
-        return self.stored
-
-    def due(self) -> bool:
-        return True
-
-    def save(self, arrays: Arrays) -> None:
-        self.states.append({name: np.array(array) for name, array in arrays.items()})
 
 
 class _AugmenterSuite:
@@ -148,11 +132,11 @@ class _AugmenterSuite:
     def resumption(self) -> None:
         if not type(self.make()).trains:
             return
-        kept, seeds = _EveryCheckpoint(), (3, 4)
+        kept, seeds = EveryCheckpoint(), (3, 4)
         undisturbed = self._fit_together(seeds, kept)
         if not kept.states:
             return  # its fits are short
-        resumed = self._fit_together(seeds, _EveryCheckpoint(kept.states[len(kept.states) // 2]))
+        resumed = self._fit_together(seeds, EveryCheckpoint(kept.states[len(kept.states) // 2]))
         for first, second in zip(undisturbed, resumed, strict=True):
             self._require_close(
                 first, second, 0.0, "a fit that loads a checkpoint ends otherwise than one that never stopped"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.checks.check import Check, require_equal
+from benchmark.checks.check import Check, EveryCheckpoint, require_equal
 from benchmark.checks.returned import check_policy_actions
 from benchmark.checks.sample_data import SHAPES, sample_dataset
-from methods.base import Budget, LearnedPolicy, Learner, Run
+from methods.base import Budget, Checkpoint, LearnedPolicy, Learner, Run
 from tasks.common.errors import MethodError
 from tasks.datasets.offline import OfflineDataset
 
@@ -47,6 +47,7 @@ class _LearnerSuite:
             "a diverged seed leaves the others alone": self.divergence,
             "a policy acts the same after saving and loading": self.save_and_load,
             "snapshots come at the budget's points and stay frozen": self.snapshots,
+            "a training goes on from a checkpoint as if undisturbed": self.resumption,
         }
 
     def legal_actions(self) -> None:
@@ -108,6 +109,30 @@ class _LearnerSuite:
         if not np.array_equal(self._act(final)[0], seen[-1][2]):
             raise MethodError(f"{self.name}: the last snapshot is not the policy that `fit` returned.")
 
+    def resumption(self) -> None:
+        """From the first, the last and a middle state that it saved; points of its curve come once more, unchanged."""
+        kept = EveryCheckpoint()
+        undisturbed, curve = self._fit_with_curve(kept)
+        for index in sorted({0, len(kept.states) // 2, len(kept.states) - 1}) if kept.states else ():
+            state = kept.states[index]
+            resumed, again = self._fit_with_curve(EveryCheckpoint(state))
+            for r in range(len(self.data)):
+                message = "a training that loads a checkpoint ends otherwise than one that never stopped"
+                self._require_close((undisturbed, r), (resumed, r), 0.0, message)
+                if undisturbed.diagnosis(r) != resumed.diagnosis(r):
+                    raise MethodError(f"{self.name}: after a checkpoint `diagnosis` tells other numbers.")
+            if [points for points, _ in again] != [points for points, _ in curve]:
+                raise MethodError(f"{self.name}: after a checkpoint the learning curve has other points.")
+            for (points, then), (_, now) in zip(curve, again, strict=True):
+                message = f"after a checkpoint the snapshot of update {points} is another"
+                for r in range(len(self.data)):
+                    self._require_close((then, r), (now, r), 0.0, message)
+
+    def _fit_with_curve(self, checkpoint: Checkpoint) -> tuple[LearnedPolicy, list[tuple[int, LearnedPolicy]]]:
+        curve: list[tuple[int, LearnedPolicy]] = []
+        policy = self._fit(self.data, snapshots=3, snapshot=lambda *point: curve.append(point), checkpoint=checkpoint)
+        return policy, curve
+
     def _fit(
         self,
         data: Sequence[OfflineDataset],
@@ -116,9 +141,14 @@ class _LearnerSuite:
         original: OfflineDataset | None = None,
         snapshots: int = 1,
         snapshot: Callable[[int, LearnedPolicy], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> LearnedPolicy:
-        budget = Budget(updates=6, batch_size=8, snapshots=snapshots)
-        run = Run(seeds=tuple(range(len(data))) if seeds is None else seeds, budget=budget, original=original)
+        run = Run(
+            seeds=tuple(range(len(data))) if seeds is None else seeds,
+            budget=Budget(updates=6, batch_size=8, snapshots=snapshots),
+            original=original,
+            checkpoint=checkpoint,
+        )
         return self.make().fit(data, run if snapshot is None else replace(run, snapshot=snapshot))
 
     def _act(self, policy: LearnedPolicy) -> tuple[NDArray[Any], NDArray[np.bool_]]:

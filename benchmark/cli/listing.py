@@ -82,7 +82,7 @@ def summaries(kind: Kind) -> list[tuple[str, str]]:
     from benchmark.cells import registry_of
 
     table = registry_of(kind.value.removesuffix("s"))
-    return [(name, table.entry(name).summary) for name in table.names()]
+    return [(name, table.entry(name).summary) for name in (*table.names(), *table.presets())]
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.artefacts import Artefact, load_arrays, save_arrays
+from benchmark.checkpoints import checkpoint_of
 from benchmark.plans import GroupPlan
 from benchmark.protocols import Mix
 from benchmark.stages.context import Context, Found, Stopwatch
@@ -75,11 +76,19 @@ def load_states(artefact: Artefact) -> tuple[dict[int, Arrays], Arrays]:
 def _train(
     plan: GroupPlan, synthetic: Mapping[int, OfflineDataset | None], original: OfflineDataset, context: Context
 ) -> None:
-    """Trains the replicates together and stores one artefact each."""
+    """Trains the replicates together and stores one artefact each; goes on where a killed process was."""
     seeds, learner, protocol = list(synthetic), plan.learner.build(), plan.protocol
     shown = original if learner.privileged else original.without_privileged()
     data, original_episodes = zip(*(mixed(shown, synthetic[seed], protocol.mix) for seed in seeds), strict=True)
     curve: dict[int, list[Arrays]] = {}
+    keys = {seed: plan.policy_key(seed) for seed in seeds}
+    checkpoint = checkpoint_of(
+        context.store.home,
+        list(keys.values()),
+        source=plan.learner.source,
+        device=context.device,
+        seconds=context.checkpoint_seconds,
+    )
 
     def keep(updates: int, policy: LearnedPolicy) -> None:
         curve[updates] = [_copied(policy.state(replica)) for replica in range(len(seeds))]
@@ -94,6 +103,7 @@ def _train(
         deadline=context.deadline,
         original=shown,
         original_episodes=original_episodes,
+        checkpoint=checkpoint,
     )
     watch = Stopwatch(together=len(seeds))
     with watch.running():
@@ -104,11 +114,11 @@ def _train(
     curve.pop(final_updates, None)  # the final policy is what `fit` returned
     with ExitStack() as drafts:  # all replicates are renamed into place together, at the end
         for replica, seed in enumerate(seeds):
-            draft = drafts.enter_context(context.store.writing(plan.policy_key(seed), plan.learner.source))
+            draft = drafts.enter_context(context.store.writing(keys[seed], plan.learner.source))
             save_arrays(draft.folder / FINAL_FILE, policy.state(replica))
             for updates, states in curve.items():
                 save_arrays(draft.folder / snapshot_file(updates), states[replica])
-            draft.cost = replace(watch.cost)
+            draft.cost = replace(watch.cost, wall_seconds=checkpoint.spent + watch.cost.wall_seconds)
             draft.notes = {
                 "curve": sorted(curve),
                 "updates": final_updates,
@@ -116,6 +126,7 @@ def _train(
                 "diagnosis": _finite(policy.diagnosis(replica)),
                 "device": context.device,
             }
+    checkpoint.discard()
 
 
 def _copied(arrays: Arrays) -> Arrays:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmark.choices import choose_learner
 from benchmark.timing.measurements import Measurement, interleaved_seconds, seconds_of, summarise
 from methods.base import Budget, Learner, Run
 from methods.learners import LEARNERS
@@ -18,12 +19,46 @@ SEEDS = (0, 1, 2, 3, 4)
 EPISODES = 400
 BATCHES = (32, 256)
 CLONING = (("bc", "mpe/spread", "none"), ("bc", "mpe/spread[actions=discrete]", "gru"))
-CRITICS = ("td3bc", "omar", "cql", "omiga")
+CRITICS = ("td3bc", "omar", "cql", "cfcql", "omiga", "icq", "qmix-cql")
 AT_LEAST = {32: 5.0, 256: 2.0}
 """Times faster that five seeds of 64 wide networks shall be together, by batch."""
-PUBLISHED = {"td3bc": (1024, 34.0), "omar": (1024, 12.9), "cql": (1024, 19.0), "omiga": (128, 115.0)}
-"""Batch and updates a second that published implementations reach on MPE spread, on one core of another such machine:
-OffPyMARL's MATD3+BC (800 transitions a batch), OMAR's and OMIGA's own repositories."""
+SPREAD, CHOICES = "mpe/spread", "mpe/spread[actions=discrete]"
+
+
+class Published(NamedTuple):
+    """What a published implementation reaches on MPE spread, on one core of another such machine.
+
+    Attributes:
+        learner: ours, at the same sizes.
+        task: of the batches.
+        batch_size: transitions; with discrete actions episodes of 25 steps.
+        rate: updates a second.
+        source: whose.
+    """
+
+    learner: str
+    task: str
+    batch_size: int
+    rate: float
+    source: str
+
+
+PUBLISHED = (
+    Published("omar", SPREAD, 1024, 12.9, "OMAR's repository"),
+    Published("cql", SPREAD, 1024, 19.0, "OMAR's repository"),
+    Published("cfcql", SPREAD, 1024, 15.0, "CFCQL's repository: 3.0 rounds of five critic updates"),
+    Published("omiga", SPREAD, 128, 115.0, "OMIGA's repository"),
+    Published("bc", CHOICES, 32, 72.0, "OffPyMARL"),
+    Published("bc", CHOICES, 32, 137.0, "OG-MARL, windows of 20 steps"),
+    Published("td3bc", CHOICES, 32, 34.0, "OffPyMARL"),
+    Published("omar", CHOICES, 32, 11.0, "OffPyMARL, a critic step each time step"),
+    Published("cfcql[behaviour_updates=1]", CHOICES, 32, 17.0, "OffPyMARL"),
+    Published("omiga@madits", CHOICES, 32, 15.0, "OffPyMARL"),
+    Published("icq", CHOICES, 32, 16.0, "OffPyMARL, a critic step each time step"),
+    Published("icq", CHOICES, 32, 51.0, "OG-MARL, windows of 20 steps"),
+    Published("qmix-cql", CHOICES, 32, 45.0, "OffPyMARL"),
+    Published("qmix-cql[window=20]", CHOICES, 32, 34.0, "OG-MARL"),
+)
 PUBLISHED_TARGET = 3.0
 
 
@@ -36,26 +71,34 @@ def measure(device: str) -> Iterator[Measurement]:
         for batch_size in BATCHES if memory == "none" else BATCHES[:1]:
             label = f"learner/{name} ({'recurrent' if memory == 'gru' else 'memoryless'}), batch {batch_size}"
             yield from _five_seeds(learner, data, label, f"{batch_size} {unit}", batch_size, 400, 1.0, device)
-    data = _data("mpe/spread")
+    of_task = {task: _data(task) for task in (SPREAD, CHOICES)}
     for name in CRITICS:
         learner = LEARNERS.load(name).from_params({**LEARNERS.entry(name).params, "hidden": 64})
-        for batch_size in BATCHES:
-            label = f"learner/{name}, batch {batch_size}"
-            target = AT_LEAST[batch_size]
-            yield from _five_seeds(learner, data, label, f"{batch_size} transitions", batch_size, 40, target, device)
-    for name, (batch_size, published) in PUBLISHED.items():
-        learner = LEARNERS.load(name).from_params(LEARNERS.entry(name).params)
-        seconds = seconds_of(_training(learner, data, batch_size, 30, device, (0,)), repetitions=3)
-        rates = [30 / s for s in seconds]
-        label, detail = f"learner/{name}, batch {batch_size}, as published", f"sampling included, {device}"
-        yield summarise(label, rates, unit="updates/s", detail=detail)
-        yield summarise(
-            f"{label}: ratio",
-            [rate / published for rate in rates],
-            unit="x",
-            detail=f"over {published} updates a second, measured elsewhere on one such core",
-            target=PUBLISHED_TARGET,
-        )
+        discrete = learner.unsupported(of_task[SPREAD].spec) is not None
+        for batch_size in BATCHES[:1] if discrete else BATCHES:
+            label, target = f"learner/{name}, batch {batch_size}", AT_LEAST[batch_size]
+            data, unit = of_task[CHOICES if discrete else SPREAD], "episodes" if discrete else "transitions"
+            yield from _five_seeds(learner, data, label, f"{batch_size} {unit}", batch_size, 40, target, device)
+    for row in PUBLISHED:
+        yield from _against_published(row, of_task[row.task], device)
+
+
+def _against_published(row: Published, data: OfflineDataset, device: str) -> Iterator[Measurement]:
+    """Updates a second of one seed at its own sizes, sampling included, and their ratio to what is published."""
+    seconds = seconds_of(
+        _training(choose_learner(row.learner).build(), data, row.batch_size, 30, device, (0,)), repetitions=3
+    )
+    rates = [30 / s for s in seconds]
+    kind = "discrete" if row.task == CHOICES else "continuous"
+    label = f"learner/{row.learner} ({kind}), batch {row.batch_size}, against {row.source}"
+    yield summarise(f"{label}: one seed", rates, unit="updates/s", detail=f"sampling included, {device}")
+    yield summarise(
+        f"{label}: ratio",
+        [rate / row.rate for rate in rates],
+        unit="x",
+        detail=f"over {row.rate} updates a second, measured elsewhere on one such core",
+        target=PUBLISHED_TARGET,
+    )
 
 
 def _data(task_id: str) -> OfflineDataset:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from methods.algorithms.team import Team, Views, views
-from methods.algorithms.training import Losses, descend
+from methods.algorithms.training import Losses, Parts, descend
 from methods.algorithms.transition_learner import TransitionLearner
-from methods.base import Run, require
+from methods.base import Run
 from methods.data.batches import TransitionBatch
 from methods.networks.agents import MLPAgent
 from methods.networks.critics import TwinCritics
@@ -29,12 +29,14 @@ from tasks.spec import ActionSpec, TaskSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """The fields of a config that differ by family of tasks, all decided."""
+    """The fields of a config that may differ by kind of task, all decided."""
 
     hidden: int
     learning_rate: float
     polyak: float
     batch_size: int
+    max_grad_norm: float
+    normalise: bool
 
 
 PARTICLES = Sizes(
@@ -42,8 +44,11 @@ PARTICLES = Sizes(
     learning_rate=0.01,  # OMAR, App. B.1
     polyak=0.01,  # OMAR, App. B.1
     batch_size=1024,  # OMAR, App. B.1
+    max_grad_norm=0.5,  # OMAR's repository: L2 norm of one agent's actor, and of its critics
+    normalise=True,  # z-score of observations by the original data (TD3+BC's repository); OMAR: batch norm
 )
-LOCOMOTION = Sizes(
+LOCOMOTION = replace(
+    PARTICLES,
     hidden=256,  # OMAR's repository, HalfCheetah; TD3+BC's repository
     learning_rate=3e-4,  # the same
     polyak=0.005,  # the same
@@ -51,43 +56,29 @@ LOCOMOTION = Sizes(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndependentTD3Config:
-    """What all learners of this kind have. None: as `PARTICLES` or `LOCOMOTION` (mamujoco) say."""
+class TD3Config(Protocol):
+    """What a learner of this kind reads of its config, whatever else that holds."""
 
-    hidden: int | None = None  # of two layers, actor and critics
-    learning_rate: float | None = None  # of Adam, actor and critics
-    polyak: float | None = None  # ρ, share of the new weights in the targets
-    batch_size: int | None = None  # transitions; unless the protocol sets it
-    updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
-    discount: float = 0.99  # OMAR, App. B.1; in effect 0.95 in its repository
-    max_grad_norm: float = 0.5  # OMAR's repository: L2 norm of one agent's actor, and of its critics; 0: no clipping
-    normalise: bool = True  # z-score of observations by the original data (TD3+BC's repository); OMAR: batch norm
+    @property
+    def updates(self) -> int:
+        """Unless the protocol sets it."""
 
-    def __post_init__(self) -> None:
-        owner = type(self).__name__.removesuffix("Config").lower()
-        for name in ("hidden", "batch_size", "updates"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            require(value is None or whole, owner, f"{name}={value}", "a whole number, 1 or more")
-        rate, polyak = self.learning_rate, self.polyak
-        require(rate is None or 0 < rate < float("inf"), owner, f"learning_rate={rate}", "a finite number above 0")
-        require(polyak is None or 0 < polyak <= 1, owner, f"polyak={polyak}", "a number in (0, 1]")
-        require(0 <= self.discount <= 1, owner, f"discount={self.discount}", "a number in [0, 1]")
-        require(self.max_grad_norm >= 0, owner, f"max_grad_norm={self.max_grad_norm}", "0 or more")
+    @property
+    def discount(self) -> float:
+        """γ."""
 
     def sizes(self, spec: TaskSpec) -> Sizes:
         """All fields decided for one task."""
-        preset = LOCOMOTION if spec.family == "mamujoco" else PARTICLES
-        return Sizes(
-            hidden=preset.hidden if self.hidden is None else self.hidden,
-            learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
-            polyak=preset.polyak if self.polyak is None else self.polyak,
-            batch_size=preset.batch_size if self.batch_size is None else self.batch_size,
-        )
 
 
-ConfigT = TypeVar("ConfigT", bound=IndependentTD3Config)
+def decided(config: TD3Config, spec: TaskSpec) -> Sizes:
+    """The values of a config that has all fields of `Sizes`, and where they are None those of the task's family."""
+    own = {field.name: getattr(config, field.name) for field in fields(Sizes)}
+    preset = LOCOMOTION if spec.family == "mamujoco" else PARTICLES
+    return replace(preset, **{name: value for name, value in own.items() if value is not None})
+
+
+ConfigT = TypeVar("ConfigT", bound=TD3Config)
 
 
 class IndependentTD3(TransitionLearner[ConfigT], ABC):
@@ -103,11 +94,6 @@ class IndependentTD3(TransitionLearner[ConfigT], ABC):
     target_noise: ClassVar[float] = 0.0
     target_noise_clip: ClassVar[float] = 0.5
     small_actor: ClassVar[bool] = False
-
-    @classmethod
-    def unsupported(cls, spec: TaskSpec) -> str | None:
-        """Its form for discrete actions is not built."""
-        return "built for continuous actions only so far" if spec.action.discrete else None
 
     def critic_penalty(self, team: Team, seen: Views, recorded_q: Tensor) -> Tensor | None:
         """(G,) what is added to the squared TD errors, summed over the twins; `recorded_q` (2, G, B) of the data."""
@@ -131,11 +117,12 @@ class IndependentTD3(TransitionLearner[ConfigT], ABC):
     def new_team(self, data: Sequence[OfflineDataset], run: Run) -> Team:
         """Networks before the first update, those of replica r drawn from `run.seeds[r]` alone."""
         spec, replicas = data[0].spec, range(len(data))
+        sizes = self.config.sizes(spec)
         agent = self.new_agent(spec, [run.generator(f"{self.name}/actor", r) for r in replicas]).to(run.device)
-        if self.config.normalise:
+        if sizes.normalise:
             agent.scaler.fit(data, run.original)
         critics = TwinCritics(
-            (spec.obs_dim, spec.action.size, self.config.sizes(spec).hidden),
+            (spec.obs_dim, spec.action.size, sizes.hidden),
             [run.generator(f"{self.name}/critics", r) for r in replicas],
             spec.n_agents,
         ).to(run.device)
@@ -159,21 +146,28 @@ class TD3Trainer:
     Args:
         learner: its losses, and how often actors move.
         team: what is trained.
-        sizes: rates.
+        sizes: rates and clipping.
         action: bounds of the actions in the batches.
+
+    Attributes:
+        done: updates so far.
     """
 
     def __init__(self, learner: IndependentTD3[Any], team: Team, sizes: Sizes, action: ActionSpec) -> None:
         self._learner, self._team, self._action, self._replicas = learner, team, action, len(team.generators)
-        self._polyak, rate = sizes.polyak, sizes.learning_rate
+        self._polyak, self._max_norm, rate = sizes.polyak, sizes.max_grad_norm, sizes.learning_rate
         self._critic_adam = torch.optim.Adam(team.critic_parameters, lr=rate, fused=True)
         self._actor_adam = torch.optim.Adam(team.actor_parameters, lr=rate, fused=True)
-        self._done = 0
+        self.done = 0
 
     @property
     def agent(self) -> MLPAgent:
         """The actors."""
         return self._team.agent
+
+    def parts(self) -> Parts:
+        """See `Trainer`; updates draw noise."""
+        return Parts(self._team.tensors(), (self._critic_adam, self._actor_adam), self._team.generators)
 
     def update(self, batch: TransitionBatch) -> Losses:
         """One critic step; every `policy_delay`-th time one of the actors, and then of all targets."""
@@ -182,8 +176,8 @@ class TD3Trainer:
         loss, q = critic_losses(learner, team, seen)
         self._step(self._critic_adam, team.critic_parameters, loss)
         told = {"critic_loss": self._by_replica(loss), "q": self._by_replica(q)}
-        self._done += 1
-        if self._done % learner.policy_delay == 0:
+        self.done += 1
+        if self.done % learner.policy_delay == 0:
             loss = learner.actor_losses(team, seen)
             self._step(self._actor_adam, team.actor_parameters, loss)
             told["actor_loss"] = self._by_replica(loss)
@@ -196,7 +190,7 @@ class TD3Trainer:
         return told
 
     def _step(self, adam: torch.optim.Optimizer, parameters: Sequence[Tensor], losses: Tensor) -> None:
-        descend(adam, parameters, losses, self._team.groups, self._learner.config.max_grad_norm)
+        descend(adam, parameters, losses, self._team.groups, self._max_norm)
 
     def _by_replica(self, values: Tensor) -> Tensor:
         return values.detach().view(self._replicas, -1).mean(dim=1)  # (G,) -> (R,)

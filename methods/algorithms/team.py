@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.algorithms.joint import unit_actions
+from methods.algorithms.training import named_tensors
 from methods.data.batches import TransitionBatch
 from methods.networks.agents import MLPAgent, ObservationScaler
 from methods.networks.critics import TwinCritics, first_values, pushed_up, standardised, twin_values
@@ -64,6 +65,16 @@ class Team:
         self.target_actor = [p.detach().clone() for p in self.actor_parameters]
         self.target_critic = [p.detach().clone() for p in self.critic_parameters]
         self.groups = self.actor_parameters[0].shape[0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, statistics and targets by name, as a checkpoint holds them."""
+        rest: dict[str, Sequence[Tensor]] = {
+            "critics": self.critic_parameters,
+            "target_actor": self.target_actor,
+            "target_critics": self.target_critic,
+        }
+        numbered = {f"{name}.{i}": tensor for name, tensors in rest.items() for i, tensor in enumerate(tensors)}
+        return {**named_tensors(agent=self.agent), **numbered}
 
     def act(self, observations: Tensor) -> Tensor:
         """π(o) in [−1, 1] of scaled observations (G, B, D): (G, B, A)."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, TypeVar
 import numpy as np
 from torch import nn
 
-from methods.algorithms.training import Losses, final_losses, train
+from methods.algorithms.training import Trainer, final_losses, train
 from methods.base import Arrays, Learner, Run, UnsupportedError
 from methods.data.batches import TransitionBatch, joint_transitions
 from methods.networks.policy import AgentPolicy
@@ -20,15 +20,12 @@ from tasks.spec import TaskSpec
 ConfigT = TypeVar("ConfigT")
 
 
-class Trainer(Protocol):
-    """Networks of R teams that learn together."""
+class TransitionTrainer(Trainer[TransitionBatch], Protocol):
+    """Networks of R teams that learn together from transitions."""
 
     @property
     def agent(self) -> nn.Module:
         """What acts, with R · copies slices along the first axis of every parameter and buffer."""
-
-    def update(self, batch: TransitionBatch) -> Losses:
-        """One gradient update of everything; (R,) losses by name."""
 
 
 class NamedLearner(Protocol):
@@ -46,12 +43,10 @@ class TransitionLearner(Learner[ConfigT], ABC):
 
     Attributes:
         name: in messages, and of its random streams.
-        needs_next_actions: whether its batches hold them.
         policy_class: what acts with the agents that it trains.
     """
 
     name: ClassVar[str]
-    needs_next_actions: ClassVar[bool] = False
     policy_class: ClassVar[type[AgentPolicy]] = AgentPolicy
 
     @abstractmethod
@@ -63,7 +58,7 @@ class TransitionLearner(Learner[ConfigT], ABC):
         """The actors of R teams, freshly drawn."""
 
     @abstractmethod
-    def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> Trainer:
+    def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> TransitionTrainer:
         """Everything that learns, before the first update; what is of replica r is drawn from `run.seeds[r]` alone."""
 
     def fit(self, data: Sequence[OfflineDataset], run: Run) -> AgentPolicy:
@@ -77,13 +72,12 @@ class TransitionLearner(Learner[ConfigT], ABC):
             batch_size=batch_size if run.budget.batch_size is None else run.budget.batch_size,
             updates=updates,
             device=run.device,
-            next_actions=self.needs_next_actions,
         )
 
         def freeze() -> AgentPolicy:
             return self.policy_class(trainer.agent, spec, replicas, run.device)
 
-        losses = train(batches, trainer.update, freeze, run, updates)
+        losses = train(batches, trainer, run, updates, freeze)
         told = [final_losses(losses, r) for r in range(replicas)]
         policy = self.policy_class(trainer.agent, spec, replicas, run.device, told)
         run.snapshot(updates, policy)

@@ -1,4 +1,4 @@
-"""Mini-batches of sequences with their final row, for learners that bootstrap: whole episodes, or single transitions.
+"""Mini-batches of sequences with their final row, for learners that bootstrap: episodes, windows or transitions.
 
 A sequence of L steps has L + 1 rows: what is seen before each step, and after the last one.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.data.batches import as_tensor, draw_episodes, drawn_steps, select
 from tasks.datasets.offline import OfflineDataset
+from tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +67,74 @@ def episode_sequences(
         drawn = [
             draw_episodes(all_, batch_size, generator) for all_, generator in zip(everything, generators, strict=True)
         ]
-        lengths = np.stack([d.lengths[e] for d, e in zip(data, drawn, strict=True)])[:, None]  # (R, 1, B)
-        time = np.arange(int(lengths.max()) + 1)[:, None]  # (T + 1, 1)
-        row = np.minimum(time, lengths)  # (R, T + 1, B)
-        step = np.minimum(time[:-1], lengths - 1)  # (R, T, B)
-        at_row = [as_tensor((d.row_starts[e] + i).ravel(), device) for i, d, e in zip(row, data, drawn, strict=True)]
-        at_step = [
-            as_tensor((d.episode_starts[e] + i).ravel(), device) for i, d, e in zip(step, data, drawn, strict=True)
+        pieces = [_Pieces(d.row_starts[e], d.episode_starts[e], d.lengths[e]) for d, e in zip(data, drawn, strict=True)]
+        yield _padded(data[0].spec, columns, pieces, device)
+
+
+def window_sequences(
+    data: Sequence[OfflineDataset],
+    generators: Sequence[np.random.Generator],
+    *,
+    steps: int,
+    batch_size: int,
+    updates: int,
+    device: str,
+) -> Iterator[SequenceBatch]:
+    """`updates` batches of up to `steps` steps from a uniformly drawn one on, shorter where the episode ends before.
+
+    A window is a sequence of its own: whoever unrolls it starts without memory, and its last row is its final one.
+
+    Args:
+        data: R datasets.
+        generators: R of them; what replica r draws comes from generator r alone.
+        steps: of a window, at most.
+        batch_size: B, windows.
+        updates: how many batches.
+        device: where the batches are made.
+    """
+    columns = _moved(data, device)
+    rows = [d.row_of_step() for d in data]
+    left = [np.repeat(d.episode_starts[1:], d.lengths) - np.arange(d.n_steps) for d in data]  # to the episode's end
+    for _ in range(updates):
+        drawn = [g.integers(d.n_steps, size=batch_size) for g, d in zip(generators, data, strict=True)]
+        pieces = [
+            _Pieces(row[first], first, np.minimum(rest[first], steps))
+            for row, rest, first in zip(rows, left, drawn, strict=True)
         ]
-        rows = {name: select([c[name] for c in columns], at_row, row.shape) for name in _rows(columns)}
-        steps = {name: select([c[name] for c in columns], at_step, step.shape) for name in _STEPS}
-        last_actions = None
-        if data[0].spec.action.discrete:
-            none_yet = torch.full_like(steps["actions"][:, :1], data[0].spec.action.size)
-            last_actions = torch.cat([none_yet, steps["actions"]], dim=1)  # (R, T + 1, B, N)
-        yield SequenceBatch(
-            observations=rows["observations"],
-            available=rows.get("available_actions"),
-            states=rows.get("states"),
-            last_actions=last_actions,
-            valid=as_tensor(time[:-1] < lengths, device),  # (R, T, B)
-            **steps,
-        )
+        yield _padded(data[0].spec, columns, pieces, device)
+
+
+class _Pieces(NamedTuple):
+    """B stretches of consecutive steps of one dataset: their first rows and steps, and how many steps; (B,) each."""
+
+    first_rows: NDArray[np.int64]
+    first_steps: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+def _padded(
+    spec: TaskSpec, columns: Sequence[dict[str, Tensor]], pieces: Sequence[_Pieces], device: str
+) -> SequenceBatch:
+    """The pieces of R datasets as one batch, padded to the longest of all."""
+    lengths = np.stack([own.lengths for own in pieces])[:, None]  # (R, 1, B)
+    time = np.arange(int(lengths.max()) + 1)[:, None]  # (T + 1, 1)
+    row, step = np.minimum(time, lengths), np.minimum(time[:-1], lengths - 1)  # (R, T + 1, B), (R, T, B)
+    at_row = [as_tensor((own.first_rows + i).ravel(), device) for i, own in zip(row, pieces, strict=True)]
+    at_step = [as_tensor((own.first_steps + i).ravel(), device) for i, own in zip(step, pieces, strict=True)]
+    rows = {name: select([c[name] for c in columns], at_row, row.shape) for name in _rows(columns)}
+    steps = {name: select([c[name] for c in columns], at_step, step.shape) for name in _STEPS}
+    last_actions = None
+    if spec.action.discrete:
+        none_yet = torch.full_like(steps["actions"][:, :1], spec.action.size)
+        last_actions = torch.cat([none_yet, steps["actions"]], dim=1)  # (R, T + 1, B, N)
+    return SequenceBatch(
+        observations=rows["observations"],
+        available=rows.get("available_actions"),
+        states=rows.get("states"),
+        last_actions=last_actions,
+        valid=as_tensor(time[:-1] < lengths, device),  # (R, T, B)
+        **steps,
+    )
 
 
 def transition_sequences(

@@ -19,12 +19,12 @@ from methods.diffusion.codec import Codec, conditioning_returns
 from methods.diffusion.denoiser import Denoiser
 from methods.diffusion.head_training import HeadTraining, TrainedHeads
 from methods.diffusion.heads import HeadNetworks, target_scales, useful_heads
-from methods.diffusion.journal import Journal
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.settings import SegmentSettings
 from methods.diffusion.trainer import STAGE as DENOISER_STAGE
 from methods.diffusion.trainer import DenoiserTraining, TrainedDenoiser, held_out_losses
 from methods.diffusion.validity import calibrate
+from methods.journal import Journal
 from methods.networks.precision import fast_matmul
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset

@@ -23,8 +23,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from methods.base import Arrays, Run
 from methods.data.window_tensors import DeviceWindows, Transitions
 from methods.diffusion.heads import HeadNetworks
-from methods.diffusion.journal import Journal, StackedAdam, pack_generators, restore_generators
 from methods.diffusion.settings import SegmentSettings
+from methods.diffusion.stacked_adam import StackedAdam
+from methods.journal import Journal, pack_generators, restore_generators
 from methods.networks.heads import masked_log_softmax
 
 STAGE = "heads"

@@ -17,9 +17,10 @@ from methods.data.window_tensors import DeviceWindows
 from methods.data.windows import TrainingEntries
 from methods.diffusion.denoiser import Denoise, Denoiser, label_inputs
 from methods.diffusion.draws import Chunk, Draws, kept_conditions
-from methods.diffusion.journal import Journal, StackedAdam, pack_generators, restore_generators
 from methods.diffusion.schedule import CosineSchedule
 from methods.diffusion.settings import SegmentSettings
+from methods.diffusion.stacked_adam import StackedAdam
+from methods.journal import Journal, pack_generators, restore_generators
 
 STAGE = "denoiser"
 _CURVE = 50  # points of the loss curve

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from methods.base import Learner
+from methods.learners.presets import add_presets
 from tasks.common.errors import UsageError
 from tasks.common.registry import Registry
 
@@ -26,3 +27,4 @@ LEARNERS.add("qmix-cql", "methods.learners.qmix_cql:QMIXCQL", "QMIX with a conse
 LEARNERS.add("qmix-bcq", "methods.learners.qmix_bcq:QMIXBCQ", "QMIX whose targets take likely actions alone")
 LEARNERS.add("cfcql", "methods.learners.cfcql:CFCQL", "one critic of the team, a conservative penalty for each agent")
 LEARNERS.add("bcq", "methods.learners.bcq:BCQ", "MA-BCQ: the best of actions that a model of the data proposes")
+add_presets(LEARNERS)

@@ -11,16 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.algorithms.training import descend, final_losses, train
-from methods.base import Arrays, Learner, Run, UnsupportedError, require
+from methods.algorithms.training import Losses, Parts, descend, final_losses, named_tensors, train
+from methods.base import Arrays, Learner, Run, UnsupportedError, added, require
 from methods.data.batches import EpisodeBatch, StepBatch, episode_batches, transition_batches
 from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import bounded
 from methods.networks.policy import AgentPolicy
-from methods.objectives.cloning import negative_log_likelihood, squared_error
+from methods.objectives.cloning import doubled_negative_log_likelihood, negative_log_likelihood, squared_error
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
+
+Agent = MLPAgent | GRUAgent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class BCConfig:
     batch_size: int | None = None  # transitions, or episodes with memory=gru; unless the protocol sets it
     max_grad_norm: float | None = None  # of each replica; 0: no clipping
     normalise: bool | None = None  # z-score of the inputs by the statistics of the original data
+    double_softmax: bool = added(False)  # OffPyMARL's loss in place of the likelihood; of discrete actions
 
     def __post_init__(self) -> None:
         require(self.memory in (None, "none", "gru"), "bc", f"memory={self.memory}", "none or gru")
@@ -120,6 +123,8 @@ class BC(Learner[BCConfig]):
         agent = self._agent(spec, [run.generator("bc/weights", r) for r in range(replicas)]).to(run.device)
         if settings.normalise:
             agent.scaler.fit(data, run.original)
+        if self.config.double_softmax and not spec.action.discrete:
+            raise UnsupportedError(f"{spec.id}: bc: double_softmax is a loss of discrete actions; leave it out.")
 
         updates = self.config.updates if run.budget.updates is None else run.budget.updates
         batch_size = settings.batch_size if run.budget.batch_size is None else run.budget.batch_size
@@ -133,15 +138,8 @@ class BC(Learner[BCConfig]):
             updates=updates,
             device=run.device,
         )
-        parameters = list(agent.parameters())
-        optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
-
-        def update(batch: EpisodeBatch | StepBatch) -> dict[str, Tensor]:
-            loss = _loss(agent, batch, spec)  # (R,)
-            descend(optimiser, parameters, loss, replicas, settings.max_grad_norm)
-            return {"loss": loss}
-
-        losses = train(batches, update, lambda: AgentPolicy(agent, spec, replicas, run.device), run, updates)
+        trainer = _Trainer(agent, spec, settings, self.config.double_softmax)
+        losses = train(batches, trainer, run, updates, lambda: AgentPolicy(agent, spec, replicas, run.device))
         diagnosis = [
             {
                 **final_losses(losses, r),
@@ -160,7 +158,7 @@ class BC(Learner[BCConfig]):
         policy.load(states)
         return policy
 
-    def _agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> MLPAgent | GRUAgent:
+    def _agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> Agent:
         settings = self.config.settings(spec)
         if settings.memory == "gru":
             return GRUAgent(spec, self.config.hidden, spec.action.discrete, generators)
@@ -189,23 +187,51 @@ class BC(Learner[BCConfig]):
         return best_episodes(scores, self.config.keep_fraction)
 
 
+class _Trainer:
+    """The agents of R teams and their optimiser."""
+
+    def __init__(self, agent: Agent, spec: TaskSpec, settings: Settings, double_softmax: bool) -> None:
+        self.done, self._agent, self._spec, self._settings = 0, agent, spec, settings
+        self._double_softmax = double_softmax
+        self._parameters: list[Tensor] = list(agent.parameters())
+        self._adam = torch.optim.Adam(self._parameters, lr=settings.learning_rate, fused=True)
+
+    def update(self, batch: EpisodeBatch | StepBatch) -> Losses:
+        """One gradient update."""
+        loss = self._loss(batch)  # (R,)
+        descend(self._adam, self._parameters, loss, len(loss), self._settings.max_grad_norm)
+        self.done += 1
+        return {"loss": loss}
+
+    def parts(self) -> Parts:
+        """See `Trainer`."""
+        return Parts(named_tensors(agent=self._agent), [self._adam])
+
+    def _loss(self, batch: EpisodeBatch | StepBatch) -> Tensor:
+        """(R,) the loss of each replica."""
+        valid = None
+        if isinstance(batch, EpisodeBatch):
+            raw, _ = self._agent(batch.observations, batch.last_actions)
+            valid = batch.valid
+        else:
+            raw = self._agent(batch.observations)
+        if batch.available is None or not self._spec.action.discrete:
+            return squared_error(bounded(raw, self._spec.action), batch.actions, valid)
+        if self._double_softmax:
+            epsilon = exploration_after(self.done)
+            return doubled_negative_log_likelihood(raw, batch.actions, batch.available, valid, epsilon)
+        return negative_log_likelihood(raw, batch.actions, batch.available, valid)
+
+
+def exploration_after(updates: int) -> float:
+    """The ε of OffPyMARL's `bc` after so many updates: 0.5 to 0.01 over 50,000, read anew every 500."""
+    return max(0.01, 0.5 - (0.5 - 0.01) * (updates - updates % 500) / 50_000)
+
+
 def best_episodes(scores: NDArray[np.float64], fraction: float) -> NDArray[np.int64]:
     """Indices, ascending, of the ⌈fraction · M⌉ largest of M scores; the lower index wins a tie (CODI, Sec. 4.1)."""
     order = np.argsort(-scores, kind="stable")
     return np.sort(order[: ceil(fraction * len(scores))])
-
-
-def _loss(agent: MLPAgent | GRUAgent, batch: EpisodeBatch | StepBatch, spec: TaskSpec) -> Tensor:
-    """(R,) the loss of each replica."""
-    valid = None
-    if isinstance(batch, EpisodeBatch):
-        raw, _ = agent(batch.observations, batch.last_actions)
-        valid = batch.valid
-    else:
-        raw = agent(batch.observations)
-    if batch.available is not None and spec.action.discrete:
-        return negative_log_likelihood(raw, batch.actions, batch.available, valid)
-    return squared_error(bounded(raw, spec.action), batch.actions, valid)
 
 
 def _synthetic_share(

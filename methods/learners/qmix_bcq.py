@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from methods.algorithms.training import Losses
-from methods.algorithms.value_team import (
-    Agent,
-    ValueTeam,
-    ValueTeamConfig,
-    ValueTeamLearner,
-    ValueTrainer,
-    new_adam,
-    unrolled,
-)
+from methods.algorithms.sequence_learner import Agent, unrolled
+from methods.algorithms.training import Losses, Parts, named_tensors
+from methods.algorithms.value_team import ValueTeam, ValueTeamConfig, ValueTeamLearner, ValueTrainer, new_adam
 from methods.base import Run, require
 from methods.data.sequences import SequenceBatch
-from methods.networks.agents import GRUAgent
+from methods.networks.filtered_policy import FilteredPolicy
 from methods.networks.policy import AgentPolicy
 from methods.objectives.cloning import masked_mean, negative_log_likelihood
 from methods.objectives.q_learning import likely_actions, td_loss
-from tasks.common.errors import MethodError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
@@ -63,13 +52,13 @@ class QMIXBCQ(ValueTeamLearner[QMIXBCQConfig]):
         super().__init__(config)
         self.acting = 2 if self.config.filter_at_eval else 1
 
-    def new_trainer(self, team: ValueTeam, data: Sequence[OfflineDataset], run: Run) -> QMIXBCQTrainer:
+    def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> QMIXBCQTrainer:
         """Reports `td_loss`, `cloning_loss`, `q`, the mean Q_tot of recorded actions, and `likely`: see the trainer."""
         spec = data[0].spec
         behaviour = self.new_agent(spec, [run.generator("qmix-bcq/behaviour", r) for r in range(len(data))])
         if self.config.normalise:
             behaviour.scaler.fit(data, run.original)
-        return QMIXBCQTrainer(self.config, spec, team, behaviour.to(run.device))
+        return QMIXBCQTrainer(self.config, spec, self.new_team(data, run), behaviour.to(run.device))
 
     def new_policy(
         self,
@@ -89,9 +78,9 @@ class QMIXBCQTrainer(ValueTrainer):
     """Values and, with an optimiser of its own, the behaviour network."""
 
     def __init__(self, config: QMIXBCQConfig, spec: TaskSpec, team: ValueTeam, behaviour: Agent) -> None:
-        super().__init__(config, spec, team)
+        super().__init__(config.settings(spec), team)
         self.behaviour, self._threshold = behaviour, config.threshold
-        self.behaviour_adam = new_adam(behaviour, config)
+        self.behaviour_adam = new_adam(behaviour, config.learning_rate)
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -102,6 +91,11 @@ class QMIXBCQTrainer(ValueTrainer):
     def optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
         """Of values, and of the behaviour."""
         return self.adam, self.behaviour_adam
+
+    def parts(self) -> Parts:
+        """With the behaviour network."""
+        own = super().parts()
+        return own._replace(tensors={**own.tensors, **named_tensors(behaviour=self.behaviour)})
 
     def losses(self, batch: SequenceBatch) -> tuple[list[Tensor], Losses]:
         """Of the values, and of the behaviour; `likely` is the share of available actions that pass the filter."""
@@ -119,43 +113,3 @@ class QMIXBCQTrainer(ValueTrainer):
             "q": masked_mean(seen.recorded.detach(), batch.valid),
             "likely": masked_mean(share, batch.valid),
         }
-
-
-class FilteredPolicy(AgentPolicy):
-    """Greedy among the likely actions. The memory is that of the values and that of the behaviour."""
-
-    def __init__(
-        self,
-        agent: Agent,
-        behaviour: Agent,
-        threshold: float,
-        spec: TaskSpec,
-        replicas: int,
-        device: str,
-        diagnosis: Sequence[Mapping[str, float | None]] = (),
-    ) -> None:
-        super().__init__(agent, spec, replicas, device, diagnosis)
-        self._behaviour = copy.deepcopy(behaviour).to(device).requires_grad_(False)
-        self._threshold = threshold
-
-    @torch.inference_mode()
-    def act(
-        self, observations: NDArray[np.float32], available_actions: NDArray[np.bool_] | None, memory: Any = None
-    ) -> tuple[NDArray[np.float32] | NDArray[np.int64], Any]:
-        """Greedy joint actions; see `LearnedPolicy.act`."""
-        if available_actions is None:
-            raise MethodError(f"{self.spec.id}: a policy for discrete actions needs `available_actions`.")
-        of_values, hidden = (None, None) if memory is None else memory
-        seen = torch.tensor(observations, device=self.device)[:, None]  # (R, 1, B, N, D)
-        if isinstance(self._behaviour, GRUAgent):
-            logits, hidden = self._behaviour(seen, None, hidden)  # (R, 1, B, N, A)
-        else:
-            logits = unrolled(self._behaviour, seen)
-        available = torch.tensor(available_actions, device=self.device)
-        likely = likely_actions(logits[:, 0], available, self._threshold)
-        action, of_values = super().act(observations, likely.cpu().numpy(), of_values)
-        return action, (of_values, hidden)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        behaviour = {f"behaviour.{name}": tensor for name, tensor in self._behaviour.state_dict().items()}
-        return {**super()._tensors(), **behaviour}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.algorithms.training import Losses
+from methods.algorithms.training import Losses, Parts
 from methods.algorithms.value_team import ValueTeam, ValueTeamConfig, ValueTeamLearner, ValueTrainer
 from methods.base import Run, require
 from methods.data.sequences import SequenceBatch
@@ -49,11 +49,12 @@ class QMIXCQL(ValueTeamLearner[QMIXCQLConfig]):
     version = 1
     name: ClassVar[str] = "qmix-cql"
 
-    def new_trainer(self, team: ValueTeam, data: Sequence[OfflineDataset], run: Run) -> QMIXCQLTrainer:
+    def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> QMIXCQLTrainer:
         """Reports `td_loss`, `cql_loss`, and `q`, the mean Q_tot of recorded actions."""
-        longest = [int(d.lengths.max()) if self.config.memory == "gru" else 1 for d in data]
+        limit = (self.config.window or None) if self.config.memory == "gru" else 1
+        longest = [min(int(d.lengths.max()), limit or int(d.lengths.max())) for d in data]
         generators = [run.generator("qmix-cql/actions", r) for r in range(len(data))]
-        return QMIXCQLTrainer(self.config, data[0].spec, team, generators, longest)
+        return QMIXCQLTrainer(self.config, data[0].spec, self.new_team(data, run), generators, longest)
 
 
 class QMIXCQLTrainer(ValueTrainer):
@@ -76,8 +77,12 @@ class QMIXCQLTrainer(ValueTrainer):
         generators: Sequence[np.random.Generator],
         longest: Sequence[int],
     ) -> None:
-        super().__init__(config, spec, team)
+        super().__init__(config.settings(spec), team)
         self._own, self._generators, self._longest = config, generators, longest
+
+    def parts(self) -> Parts:
+        """With the draws of random actions."""
+        return super().parts()._replace(generators=self._generators)
 
     def losses(self, batch: SequenceBatch) -> tuple[list[Tensor], Losses]:
         """One loss of agents and mixer."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.networks.agents import with_agent_id
+from methods.networks.dueling import DuelingNet, seen_by_agents
 from methods.networks.mixers import ICQMixer
-from methods.networks.stacked import StackedLinear, StackedMLP
+from methods.networks.stacked import StackedMLP
 from tasks.spec import TaskSpec
 
 
@@ -34,33 +35,33 @@ class ICQCritic(nn.Module):
         generators: Sequence[np.random.Generator],
     ) -> None:
         super().__init__()
-        self.discrete, (k, h) = spec.action.discrete, sizes
+        self.discrete, a, (k, h) = spec.action.discrete, spec.action.size, sizes
         own = spec.obs_dim + spec.n_agents
-        self.trunk = StackedMLP((k + own if self.discrete else own + spec.action.size, h, h), generators)
-        self.value = StackedLinear(h, 1, generators)
-        self.advantage = StackedLinear(h, spec.action.size, generators) if self.discrete else None
+        self.net: nn.Module = (
+            DuelingNet((k + own, h, a), generators) if self.discrete else StackedMLP((own + a, h, h, 1), generators)
+        )
         self.mixer = ICQMixer(k, mixer_hidden, spec.n_agents, generators)
 
     def values(self, states: Tensor, observations: Tensor) -> Tensor:
-        """Q_i of all choices: (R, B, K), scaled (R, B, N, D) -> (R, B, N, A)."""
-        of_team = states.unsqueeze(2).expand(-1, -1, observations.shape[2], -1)  # (R, B, N, K)
-        return self._heads(torch.cat([of_team, with_agent_id(observations)], dim=-1))
+        """Q_i of all choices: (R, ..., K), scaled (R, ..., N, D) -> (R, ..., N, A)."""
+        return self._each(seen_by_agents(states, observations))
 
     def q(self, states: Tensor, observations: Tensor, actions: Tensor) -> Tensor:
-        """Q_i of one action each: (R, B, K), (R, B, N, D), (R, B, N) or (R, B, N, A) -> (R, B, N)."""
+        """Q_i of one action each: (R, ..., K), (R, ..., N, D), (R, ..., N) or (R, ..., N, A) -> (R, ..., N)."""
         if self.discrete:
             return self.values(states, observations).gather(-1, actions[..., None])[..., 0]
-        return self._heads(torch.cat([with_agent_id(observations), actions], dim=-1))[..., 0]
+        return self._each(torch.cat([with_agent_id(observations), actions], dim=-1))[..., 0]
+
+    def mixture(self, states: Tensor) -> Tensor:
+        """k_i(s), at least 0 and of sum 1: (R, ..., K) -> (R, ..., N)."""
+        k: Tensor = self.mixer(states.flatten(1, -2))  # (R, M, N)
+        return k.view(*states.shape[:-1], -1)
 
     def total(self, states: Tensor, q: Tensor) -> Tensor:
-        """Σ_i k_i(s) Q_i: (R, B, K), (R, B, N) -> (R, B)."""
-        total: Tensor = (self.mixer(states) * q).sum(dim=-1)
-        return total
+        """Σ_i k_i(s) Q_i: (R, ..., K), (R, ..., N) -> (R, ...)."""
+        return (self.mixture(states) * q).sum(dim=-1)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """(R, B, N, F) -> (R, B, N, A or 1)."""
-        y = self.trunk(x.flatten(1, 2)).relu()  # (R, B · N, H)
-        q: Tensor = self.value(y)
-        if self.advantage is not None:
-            q = q + self.advantage(y)
-        return q.view(*x.shape[:3], -1)
+    def _each(self, x: Tensor) -> Tensor:
+        """One network for all agents: (R, ..., N, F) -> (R, ..., N, A or 1)."""
+        y: Tensor = self.net(x.flatten(1, -2))  # (R, M · N, out)
+        return y.view(*x.shape[:-1], -1)

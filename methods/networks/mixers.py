@@ -13,17 +13,30 @@ from methods.networks.stacked import StackedLinear, StackedMLP
 
 
 class LinearMixer(nn.Module):
-    """w = |W_w x + b_w| and b = W_b x + b_b with x = ReLU(W s): OMIGA's mixer for R teams."""
+    """w = |W_w x + b_w| and b = W_b x + b_b with x = ReLU(W s): OMIGA's mixer for R teams.
 
-    def __init__(self, state_size: int, hidden: int, n_agents: int, generators: Sequence[np.random.Generator]) -> None:
+    OffPyMARL's has x = W s (`relu` false): w is then the absolute value of an affine function of the state.
+    """
+
+    def __init__(
+        self,
+        state_size: int,
+        hidden: int,
+        n_agents: int,
+        generators: Sequence[np.random.Generator],
+        *,
+        relu: bool = True,
+    ) -> None:
         super().__init__()
+        self.relu = relu
         self.encoder = StackedLinear(state_size, hidden, generators)
         self.weight = StackedLinear(hidden, n_agents, generators)
         self.bias = StackedLinear(hidden, 1, generators)
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """States (R, B, K) -> weights (R, B, N), at least 0, and bias (R, B)."""
-        x = self.encoder(states).relu()
+        x = self.encoder(states)
+        x = x.relu() if self.relu else x
         return self.weight(x).abs(), self.bias(x).squeeze(-1)
 
 

@@ -40,6 +40,30 @@ def negative_log_likelihood(logits: Tensor, targets: Tensor, available: Tensor, 
     return masked_mean(-log_p.mean(dim=-1), valid)
 
 
+def doubled_negative_log_likelihood(
+    logits: Tensor, targets: Tensor, available: Tensor, valid: Tensor | None, exploration: float
+) -> Tensor:
+    """The loss of OffPyMARL's `bc`: cross entropy of probabilities, as if they were logits of all actions.
+
+    They are those of the policy that takes a random available action with probability ε. The loss has a floor, without
+    ε −log(e / (e + A − 1)), so gradients are weak; the greedy action is mostly that of the likelihood.
+
+    Args:
+        logits: these four as in `negative_log_likelihood`.
+        targets: recorded actions.
+        available: which may be taken.
+        valid: False on padding.
+        exploration: ε in [0, 1].
+
+    Returns:
+        (R,).
+    """
+    share = available.to(logits.dtype) / available.sum(dim=-1, keepdim=True).clamp(min=1)
+    p = (1 - exploration) * masked_log_softmax(logits, available).exp() + exploration * share  # (R, ..., N, A)
+    log_p = p.log_softmax(dim=-1).gather(-1, targets[..., None])[..., 0]  # (R, ..., N)
+    return masked_mean(-log_p.mean(dim=-1), valid)
+
+
 def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
     """⟨x⟩ = Σ m x / Σ m within each replica: (R, ...) -> (R,); 0 for a replica without a valid entry."""
     values = values.flatten(1)

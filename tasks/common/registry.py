@@ -43,6 +43,7 @@ class Registry(Generic[T]):
         self._check = check
         self._group = entry_points
         self._entries: dict[str, Entry] = {}
+        self._presets: dict[str, Entry] = {}
         self._plugins: dict[str, Entry] | None = None
 
     def add(self, name: str, target: str, summary: str, **params: Scalar) -> None:
@@ -51,17 +52,28 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind} {name!r} is registered twice")
         self._entries[name] = Entry(name, target, summary, params)
 
+    def preset(self, name: str, preset: str, summary: str, **params: Scalar) -> None:
+        """Registers `name@preset`: `name` with `params` beside its own, e.g. as one paper used it."""
+        base, full = self._entries[name], f"{name}@{preset}"
+        if full in self._presets:
+            raise ValueError(f"{self.kind} {full!r} is registered twice")
+        self._presets[full] = Entry(full, base.target, summary, {**base.params, **params}, base.package)
+
     def names(self) -> tuple[str, ...]:
-        """All names, ours in the order of the table, then those of plugins."""
+        """All names, ours in the order of the table, then those of plugins; without presets."""
         return tuple(self._all())
 
+    def presets(self) -> tuple[str, ...]:
+        """All `name@preset`, in the order of the table."""
+        return tuple(self._presets)
+
     def entry(self, name: str) -> Entry:
-        """The entry of a name.
+        """The entry of a name or of a preset.
 
         Raises:
             UnknownNameError: with the three nearest names.
         """
-        entries = self._all()
+        entries = {**self._all(), **self._presets}
         if name not in entries:
             raise UnknownNameError(self.kind, name, entries)
         return entries[name]

@@ -1,4 +1,7 @@
-"""Names with parameters, `name[key=value,...]`: how tasks, datasets and methods are written everywhere."""
+"""Names with parameters, `name[key=value,...]`: how tasks, datasets and methods are written everywhere.
+
+A name may carry a preset, a named set of parameters: `name@preset[key=value,...]`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from tasks.common.errors import UsageError
 
 Scalar = bool | int | float | str
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_./-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_./-]*(@[a-z0-9][a-z0-9_-]*)?")
 _SELECTOR = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<params>[^\[\]]*)\])?")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _SAFE_VALUE = re.compile(r"[A-Za-z0-9_.+-]+")

@@ -171,3 +171,18 @@ def test_old_files_and_what_killed_saves_left_are_pruned(tmp_path: Path) -> None
     assert prune_checkpoints(tmp_path) == 2
     assert stored_checkpoints(tmp_path) == [young.path]
     assert prune_checkpoints(tmp_path / "nowhere") == 0
+
+
+def test_a_fit_that_reads_its_own_save_has_spent_no_time_before_itself(tmp_path: Path, caplog: Any) -> None:
+    checkpoint = make(tmp_path)
+    clock = Clock()
+    checkpoint.clock, checkpoint._started = clock, clock.now
+    clock.now += 30.0
+    checkpoint.save(ARRAYS)
+    with caplog.at_level(logging.INFO):
+        assert checkpoint.load() is not None
+    assert checkpoint.spent == 0.0
+    assert "Going on" not in caplog.text
+    again = make(tmp_path)
+    assert again.load() is not None
+    assert again.spent == 30.0

@@ -37,11 +37,13 @@ def test_lists_have_a_name_and_a_summary_each(bench: Bench, kind: str) -> None:
     [
         ("augmenter", "rad-s[low=0.5]", ["low: 0.5", "EAQ, Sec. 4.2", "version: 1", "trains: False"]),
         ("learner", "bc50", ["keep_fraction: 0.5", "CODI, Sec. 4.1", "continuous actions: yes"]),
-        ("learner", "td3bc", ["alpha: 2.5", "discrete actions: built for continuous actions only so far"]),
+        ("learner", "td3bc", ["alpha: 2.5", "discrete actions: yes"]),
+        ("learner", "qmix-bcq", ["continuous actions: compares the values of all actions"]),
         ("task", "mpe/tag", ["n_agents: 3", "behaviour levels: medium, expert"]),
         ("dataset", "exp-m", ["t_imb", "policies: expert"]),
         ("matrix", "quick", ["cells: 480", "learners: bc, bc50"]),
-        ("protocol", "quick[updates=5]", ["updates: 5", "publishable: False"]),
+        ("protocol", "quick[batch_size=5]", ["batch_size: 5", "publishable: False"]),
+        ("learner", "qmix-cql@eaq", ["window: 20", "March 2024"]),
     ],
 )
 def test_show_tells_what_a_thing_is(bench: Bench, kind: str, name: str, expected: list[str]) -> None:

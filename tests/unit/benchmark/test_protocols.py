@@ -25,10 +25,17 @@ def test_other_mixes_are_refused(text: str) -> None:
 
 
 def test_a_variation_is_part_of_the_name_and_not_publishable() -> None:
-    varied = make_protocol("quick[updates=10, amount_ratio=0.5]")
-    assert (varied.name, varied.updates, varied.amount_ratio) == ("quick[amount_ratio=0.5,updates=10]", 10, 0.5)
+    varied = make_protocol("quick[updates=10, batch_size=16]")
+    assert (varied.name, varied.updates, varied.batch_size) == ("quick[batch_size=16,updates=10]", 10, 16)
     assert not varied.publishable
     assert make_protocol("quick") is PROTOCOLS["quick"]
+
+
+def test_a_table_may_be_sized_by_updates_and_amount_and_is_published_under_that_name() -> None:
+    varied = make_protocol("quick[updates=10, amount_ratio=0.5]")
+    assert (varied.name, varied.updates, varied.amount_ratio) == ("quick[amount_ratio=0.5,updates=10]", 10, 0.5)
+    assert varied.publishable
+    assert not make_protocol("smoke[updates=10]").publishable
 
 
 def test_another_mix_stays_publishable_under_its_own_name() -> None:

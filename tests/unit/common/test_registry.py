@@ -39,6 +39,25 @@ def test_listing_imports_nothing() -> None:
     assert "a_module_that_does_not_exist" not in sys.modules
 
 
+def test_a_preset_is_its_base_with_more_parameters() -> None:
+    registry = make_registry()
+    registry.add("calm", "decimal:Decimal", "a colour", hue=1, depth=2)
+    registry.preset("calm", "paper", "as a paper has it", depth=3)
+    found = registry.entry("calm@paper")
+    assert (found.target, found.params, found.summary) == (
+        "decimal:Decimal",
+        {"hue": 1, "depth": 3},
+        "as a paper has it",
+    )
+    assert registry.load("calm@paper") is registry.load("calm")
+    assert registry.presets() == ("calm@paper",)
+    assert "calm@paper" not in registry.names()
+    with pytest.raises(UnknownNameError, match="calm@paper"):
+        registry.entry("calm@papre")
+    with pytest.raises(ValueError, match="twice"):
+        registry.preset("calm", "paper", "again")
+
+
 def test_a_name_cannot_be_registered_twice() -> None:
     with pytest.raises(ValueError, match="twice"):
         make_registry().add("ins", "decimal:Decimal", "again")

@@ -18,6 +18,7 @@ from tasks.common.selector import Selector, format_scalar, parse_scalar
         ("exp-m[t_imb=4]", "exp-m[t_imb=4]"),
         (" mpe/spread[variant=mpe2, actions=discrete] ", "mpe/spread[actions=discrete,variant=mpe2]"),
         ("rad-s[low=0.90,per_agent=FALSE]", "rad-s[low=0.9,per_agent=false]"),
+        ("omar@mastars[tau=0.50]", "omar@mastars[tau=0.5]"),
     ],
 )
 def test_equal_requests_have_one_spelling(written: str, canonical: str) -> None:
@@ -36,6 +37,8 @@ def test_equal_requests_have_one_spelling(written: str, canonical: str) -> None:
         ("", "is not a name"),
         ("exp[path=../../etc]", "is not a parameter"),
         ("<script>", "is not a name"),
+        ("omar@", "is not a name"),
+        ("omar@a@b", "is not a name"),
     ],
 )
 def test_malformed_text_is_refused_with_the_offending_part(text: str, complaint: str) -> None:

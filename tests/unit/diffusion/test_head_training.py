@@ -18,8 +18,8 @@ from methods.diffusion import head_training
 from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.head_training import end_weight, rate_share
 from methods.diffusion.heads import HeadNetworks
-from methods.diffusion.journal import StackedAdam
 from methods.diffusion.settings import SegmentSettings
+from methods.diffusion.stacked_adam import StackedAdam
 from tasks.datasets.offline import OfflineDataset
 
 Make = Callable[..., SegmentSettings]

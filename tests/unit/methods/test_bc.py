@@ -8,7 +8,7 @@ import torch
 
 from benchmark.checks import sample_dataset
 from methods.base import Budget, LearnedPolicy, Run, UnsupportedError
-from methods.learners.bc import BC, CONTINUOUS, DISCRETE, BCConfig, best_episodes
+from methods.learners.bc import BC, CONTINUOUS, DISCRETE, BCConfig, best_episodes, exploration_after
 from methods.networks.policy import AgentPolicy
 from methods.synthesis.emit import as_transitions
 from tasks.common.errors import MethodError, UsageError
@@ -231,3 +231,18 @@ def test_a_policy_of_another_config_is_refused() -> None:
         BC(BCConfig(hidden=32)).load_policy([policy.state(0)], CONTINUOUS_DATA.spec, "cpu")
     with pytest.raises(MethodError, match="differ in"):
         BC(BCConfig(memory="gru")).load_policy([policy.state(0)], CONTINUOUS_DATA.spec, "cpu")
+
+
+# -- the loss of OffPyMARL --------------------------------------------------------------------------------------------
+
+
+def test_its_exploration_falls_over_fifty_thousand_updates_in_steps_of_five_hundred() -> None:
+    found = [exploration_after(updates) for updates in (0, 499, 500, 25_000, 50_000, 100_000)]
+    assert found == pytest.approx([0.5, 0.5, 0.4951, 0.255, 0.01, 0.01])
+
+
+def test_the_doubled_softmax_learns_otherwise_and_needs_discrete_actions() -> None:
+    plain, doubled = fit([DISCRETE_DATA]), fit([DISCRETE_DATA], BCConfig(double_softmax=True))
+    assert not np.allclose(parameters(plain), parameters(doubled))
+    with pytest.raises(UnsupportedError, match="double_softmax"):
+        fit([CONTINUOUS_DATA], BCConfig(double_softmax=True))

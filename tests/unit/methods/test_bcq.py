@@ -1,4 +1,4 @@
-"""BCQ: its equations on numbers worked by hand, its losses against plain loops, and problems with a known answer."""
+"""BCQ for continuous actions: equations on numbers worked by hand, losses against plain loops, known answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from benchmark.checks import sample_dataset
 from methods.algorithms.team import views
 from methods.base import Budget, LearnedPolicy, Run, UnsupportedError
 from methods.data.batches import TransitionBatch, joint_transitions
-from methods.learners.bcq import BCQ, BCQConfig, BCQTrainer
+from methods.learners.bcq.config import BCQConfig
+from methods.learners.bcq.continuous import BCQTrainer, ContinuousBCQ
 from methods.networks import best_of
 from methods.objectives.batch_constrained import perturbed, soft_clipped_target
 from methods.objectives.behaviour_vae import vae_loss
@@ -61,7 +62,7 @@ def generators(purpose: int, count: int = REPLICAS) -> list[np.random.Generator]
 
 
 def trainer() -> BCQTrainer:
-    made = BCQ(SMALL).new_trainer(DATA, Run(seeds=(0, 1)))
+    made = ContinuousBCQ(SMALL).new_trainer(DATA, Run(seeds=(0, 1)))
     shift = torch.Generator().manual_seed(3)
     for module in (made.agent, made.vae, made.target_perturbation, made.target_critics):
         module.double()
@@ -178,7 +179,7 @@ def test_each_loss_moves_its_own_networks() -> None:
 
 
 def test_targets_follow_slowly() -> None:
-    made = BCQ(replace(SMALL, polyak=0.25)).new_trainer(DATA, Run(seeds=(0, 1)))
+    made = ContinuousBCQ(replace(SMALL, polyak=0.25)).new_trainer(DATA, Run(seeds=(0, 1)))
     pairs = ((made.target_critics, made.agent.critics), (made.target_perturbation, made.agent.perturbation))
     before = [[p.clone() for p in target.parameters()] for target, _ in pairs]
     made.update(next(joint_transitions(DATA, generators(4), batch_size=BATCH, updates=1, device="cpu")))
@@ -191,7 +192,7 @@ def test_targets_follow_slowly() -> None:
 
 
 def fit(
-    learner: BCQ, data: Sequence[OfflineDataset], updates: int, seeds: tuple[int, ...] | None = None
+    learner: ContinuousBCQ, data: Sequence[OfflineDataset], updates: int, seeds: tuple[int, ...] | None = None
 ) -> LearnedPolicy:
     run = Run(seeds=seeds or tuple(range(len(data))), budget=Budget(updates=updates, batch_size=64))
     return learner.fit(data, run)
@@ -215,34 +216,34 @@ def test_the_best_proposal_by_the_first_critic_is_taken() -> None:
 
 def test_a_policy_is_a_function_of_the_observation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Called again, in slices, or loaded elsewhere it does the same; its latents are those of its seed."""
-    policy = fit(BCQ(SMALL), DATA, updates=3)
+    policy = fit(ContinuousBCQ(SMALL), DATA, updates=3)
     rows = np.stack([DATA[0].observations[:6]] * 2)
     first, memory = policy.act(rows, None)
     assert memory is None
     np.testing.assert_array_equal(policy.act(rows, None)[0], first)
     states = [policy.state(1), policy.state(0)]  # in another order
-    loaded = BCQ(SMALL).load_policy(states, SPEC, "cpu")
+    loaded = ContinuousBCQ(SMALL).load_policy(states, SPEC, "cpu")
     np.testing.assert_array_equal(loaded.act(rows, None)[0], first[::-1])
     monkeypatch.setattr(best_of, "_SLICE_VALUES", 1)  # one environment at a time
     np.testing.assert_allclose(policy.act(rows, None)[0], first, atol=1e-6)
     latents = policy.state(0)["latents"]
     assert latents.shape == (AGENTS, 5, 4)
     assert np.abs(latents).max() == 0.5
-    np.testing.assert_array_equal(fit(BCQ(SMALL), DATA[:1], updates=1).state(0)["latents"], latents)
-    other = fit(BCQ(SMALL), DATA[:1], updates=1, seeds=(5,)).state(0)["latents"]
+    np.testing.assert_array_equal(fit(ContinuousBCQ(SMALL), DATA[:1], updates=1).state(0)["latents"], latents)
+    other = fit(ContinuousBCQ(SMALL), DATA[:1], updates=1, seeds=(5,)).state(0)["latents"]
     assert not np.array_equal(other, latents)
 
 
 def test_a_policy_of_another_config_is_refused() -> None:
-    states = [fit(BCQ(SMALL), DATA[:1], updates=1).state(0)]
+    states = [fit(ContinuousBCQ(SMALL), DATA[:1], updates=1).state(0)]
     with pytest.raises(MethodError, match="latents"):
-        BCQ(replace(SMALL, proposals=6)).load_policy(states, SPEC, "cpu")
+        ContinuousBCQ(replace(SMALL, proposals=6)).load_policy(states, SPEC, "cpu")
     with pytest.raises(MethodError, match="differ in"):
-        BCQ(SMALL).load_policy([{k: v for k, v in states[0].items() if k != "latents"}], SPEC, "cpu")
+        ContinuousBCQ(SMALL).load_policy([{k: v for k, v in states[0].items() if k != "latents"}], SPEC, "cpu")
 
 
 def test_training_tells_its_losses() -> None:
-    told = fit(BCQ(SMALL), DATA, updates=3).diagnosis(1)
+    told = fit(ContinuousBCQ(SMALL), DATA, updates=3).diagnosis(1)
     assert set(told) == {"final_vae_loss", "final_critic_loss", "final_actor_loss", "final_q"}
 
 
@@ -261,7 +262,7 @@ def test_the_best_action_of_a_bandit_is_found(bounds: tuple[float, float], mean:
     weight for data of this width times the limit of the latents, and Φ comes on top.
     """
     data, (low, high) = bandit(mean, 0.5, *bounds), bounds
-    policy = fit(BCQ(replace(NARROW, perturbation=limit)), [data], updates=400)
+    policy = fit(ContinuousBCQ(replace(NARROW, perturbation=limit)), [data], updates=400)
     action, _ = policy.act(data.observations[None, :1], None)
     np.testing.assert_allclose((action - low) / (high - low) * 2 - 1, 0.3, atol=0.12)
 
@@ -269,7 +270,7 @@ def test_the_best_action_of_a_bandit_is_found(bounds: tuple[float, float], mean:
 def test_an_agent_stays_near_its_data_though_the_critic_promises_more_elsewhere() -> None:
     """Data narrow around −0.5: the optimum 0.3 is out of reach, at most Φ and the width of the data away."""
     data = bandit(-0.5, 0.05)
-    action, _ = fit(BCQ(NARROW), [data], updates=300).act(data.observations[None, :1], None)
+    action, _ = fit(ContinuousBCQ(NARROW), [data], updates=300).act(data.observations[None, :1], None)
     assert float(action.max()) < -0.2
     assert float(action.min()) > -0.6
 
@@ -279,9 +280,9 @@ def test_a_later_reward_counts_discounted_and_not_beyond_a_true_end() -> None:
     data = sample_dataset("continuous", episodes=20).without_privileged()
     data = data.replace(rewards=np.ones_like(data.rewards))
     config = replace(NARROW, discount=0.5, polyak=0.1, learning_rate=3e-3, target_samples=2)
-    going_on = fit(BCQ(config), [data], updates=300).diagnosis(0)["final_q"]
+    going_on = fit(ContinuousBCQ(config), [data], updates=300).diagnosis(0)["final_q"]
     ended = data.replace(terminals=np.ones_like(data.terminals))
-    at_once = fit(BCQ(config), [ended], updates=200).diagnosis(0)["final_q"]
+    at_once = fit(ContinuousBCQ(config), [ended], updates=200).diagnosis(0)["final_q"]
     assert going_on == pytest.approx(2.0, abs=0.15)
     assert at_once == pytest.approx(1.0, abs=0.1)
 
@@ -290,9 +291,9 @@ def test_what_cannot_be_learned_from_is_an_error_before_training() -> None:
     rewards = DATA[0].rewards.copy()
     rewards[7, 1] = np.nan
     with pytest.raises(DataError, match="1 rewards are not finite, the first at step 7"):
-        fit(BCQ(SMALL), [DATA[0].replace(rewards=rewards)], updates=1)
-    with pytest.raises(UnsupportedError, match="bcq: built for continuous actions only so far"):
-        fit(BCQ(SMALL), [sample_dataset("discrete").without_privileged()], updates=1)
+        fit(ContinuousBCQ(SMALL), [DATA[0].replace(rewards=rewards)], updates=1)
+    with pytest.raises(UnsupportedError, match="no transition"):
+        fit(ContinuousBCQ(SMALL), [OfflineDataset.empty(SPEC)], updates=1)
 
 
 @pytest.mark.parametrize(

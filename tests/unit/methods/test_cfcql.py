@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from benchmark.checks import sample_dataset
 from methods.algorithms.joint import unit_actions
-from methods.base import Budget, Run, UnsupportedError
+from methods.base import Budget, Run
 from methods.data.batches import TransitionBatch, joint_transitions
-from methods.learners.cfcql import CFCQL, CFCQLConfig, CFCQLTrainer
+from methods.learners.cfcql.config import CFCQLConfig
+from methods.learners.cfcql.continuous import CFCQLTrainer, ContinuousCFCQL
 from methods.networks.behaviour_vae import BehaviourVAE
 from methods.networks.critics import twin_values
 from methods.networks.policy import AgentPolicy
@@ -41,7 +42,7 @@ def generators(purpose: int, count: int = REPLICAS) -> list[np.random.Generator]
 def trainer(shape: str = "continuous", **config: Any) -> CFCQLTrainer:
     data = [sample_dataset(shape, episodes=20, seed=seed).without_privileged() for seed in range(REPLICAS)]
     settings = {"hidden": HIDDEN, "cql_samples": SAMPLES, "behaviour_hidden": 7, "behaviour_updates": 3}
-    learner = CFCQL(CFCQLConfig(**{**settings, "behaviour_samples": 2, "conservatism": 3.0, **config}))
+    learner = ContinuousCFCQL(CFCQLConfig(**{**settings, "behaviour_samples": 2, "conservatism": 3.0, **config}))
     made = learner.new_trainer(data, Run(seeds=(0, 1)))
     made.agent.double()
     if made.vae is not None:
@@ -107,7 +108,7 @@ class Plain:
 
     def weights(self) -> Tensor:
         """(B, N) of the penalties."""
-        if self.made._config.weights == "uniform":
+        if self.made._settings.weights == "uniform":
             return torch.full((BATCH, self.n), 1 / self.n, dtype=torch.float64)
         vae = self.made.vae
         assert vae is not None
@@ -133,7 +134,7 @@ class Plain:
                         draws[i].append(own.log_prob(actions[i]).sum() + prior - posterior)
                 log_pi = self.size * math.log(1 / (0.2 * math.sqrt(2 * math.pi)))
                 ratios = [log_pi - (torch.stack(own).exp().mean()).log() for own in draws]
-                rows.append((self.made._config.temperature * torch.stack(ratios)).softmax(0))
+                rows.append((self.made._settings.temperature * torch.stack(ratios)).softmax(0))
         return torch.stack(rows)
 
     def critic_loss(self) -> Tensor:
@@ -155,7 +156,7 @@ class Plain:
                     pushed[b] = pushed[b] + weights[b, i] * terms.exp().sum().log()
             for b in range(BATCH):
                 total = total + (recorded[b] - targets[b]).square() / BATCH
-                total = total + self.made._config.conservatism * (pushed[b] - recorded[b]) / BATCH
+                total = total + self.made._settings.conservatism * (pushed[b] - recorded[b]) / BATCH
         return total
 
     def actor_loss(self) -> Tensor:
@@ -221,7 +222,7 @@ def test_the_penalty_of_one_agent_is_that_of_cql() -> None:
     seen = made.views(transitions)
     losses, _ = made.critic_losses(seen)
     made._generators = generators(2)
-    made._config = replace(made._config, conservatism=0.0)
+    made._settings = replace(made._settings, conservatism=0.0)
     plain_losses, _ = made.critic_losses(seen)
     candidates = torch.stack([Plain(made, transitions, r).candidates[:, 0] for r in range(REPLICAS)])  # (R, B, K, A)
     states, recorded = seen.states, seen.actions  # (R, B, S), (R, B, 1, A)
@@ -232,7 +233,7 @@ def test_the_penalty_of_one_agent_is_that_of_cql() -> None:
 
 
 def test_the_actors_move_at_the_first_of_five_steps_and_the_targets_at_the_last() -> None:
-    learner = CFCQL(CFCQLConfig(hidden=HIDDEN, cql_samples=2, polyak=0.25))
+    learner = ContinuousCFCQL(CFCQLConfig(hidden=HIDDEN, cql_samples=2, polyak=0.25))
     made = learner.new_trainer(DATA, Run(seeds=(0, 1)))
     drawn = joint_transitions(DATA, generators(4), batch_size=8, updates=7, device="cpu")
     before_target = [p.clone() for p in made.target_critic]
@@ -255,7 +256,7 @@ def test_the_actors_move_at_the_first_of_five_steps_and_the_targets_at_the_last(
 
 def test_gradients_are_clipped_for_every_actor_and_for_the_critics_of_a_replica() -> None:
     data = [d.replace(rewards=1e4 * d.rewards) for d in DATA]
-    made = CFCQL(CFCQLConfig(hidden=HIDDEN, output_penalty=1e3)).new_trainer(data, Run(seeds=(0, 1)))
+    made = ContinuousCFCQL(CFCQLConfig(hidden=HIDDEN, output_penalty=1e3)).new_trainer(data, Run(seeds=(0, 1)))
     with torch.no_grad():
         for parameter in (made.actor_parameters[-2], made.critic_parameters[-2]):
             parameter.mul_(1e3)
@@ -274,7 +275,7 @@ def test_gradients_are_clipped_for_every_actor_and_for_the_critics_of_a_replica(
 # -- known answers ----------------------------------------------------------------------------------------------------
 
 
-def fit(learner: CFCQL, data: Sequence[OfflineDataset], updates: int) -> AgentPolicy:
+def fit(learner: ContinuousCFCQL, data: Sequence[OfflineDataset], updates: int) -> AgentPolicy:
     run = Run(seeds=tuple(range(len(data))), budget=Budget(updates=updates, batch_size=64))
     return learner.fit(data, run)
 
@@ -283,7 +284,9 @@ def fit(learner: CFCQL, data: Sequence[OfflineDataset], updates: int) -> AgentPo
 def test_the_best_action_of_a_bandit_is_found(bounds: tuple[float, float]) -> None:
     """The data lie around −0.1, where cloning would stay; the optimum is at 0.3 for every agent."""
     data, (low, high) = bandit(-0.1, 0.5, *bounds), bounds
-    learner = CFCQL(CFCQLConfig(hidden=32, learning_rate=0.01, conservatism=0.01, cql_samples=2, batch_norm=False))
+    learner = ContinuousCFCQL(
+        CFCQLConfig(hidden=32, learning_rate=0.01, conservatism=0.01, cql_samples=2, batch_norm=False)
+    )
     action, _ = fit(learner, [data], updates=500).act(data.observations[None, :1], None)
     np.testing.assert_allclose((action - low) / (high - low) * 2 - 1, 0.3, atol=0.12)
 
@@ -292,7 +295,7 @@ def test_the_best_action_is_found_with_weights_by_behaviour() -> None:
     data = bandit(-0.1, 0.5)
     config = CFCQLConfig(hidden=32, learning_rate=0.01, conservatism=0.01, batch_norm=False, weights="behaviour")
     small = {"behaviour_hidden": 16, "behaviour_updates": 50, "behaviour_samples": 2, "cql_samples": 2}
-    learner = CFCQL(replace(config, **small))
+    learner = ContinuousCFCQL(replace(config, **small))
     action, _ = fit(learner, [data], updates=500).act(data.observations[None, :1], None)
     np.testing.assert_allclose(action, 0.3, atol=0.15)
 
@@ -307,7 +310,7 @@ def test_a_conservative_critic_keeps_down_what_the_data_never_show() -> None:
         config = CFCQLConfig(
             hidden=32, conservatism=conservatism, normalise=False, learning_rate=0.01, batch_norm=False
         )
-        learner = CFCQL(config)
+        learner = ContinuousCFCQL(config)
         made = learner.new_trainer([data], Run(seeds=(0,)))
         for transitions in joint_transitions([data], generators(5, 1), batch_size=64, updates=300, device="cpu"):
             made.update(transitions)
@@ -326,15 +329,15 @@ def test_a_later_reward_counts_discounted_and_not_beyond_a_true_end() -> None:
     data = sample_dataset("continuous", episodes=20).without_privileged()
     data = data.replace(rewards=np.full_like(data.rewards, 1 / AGENTS))
     config = CFCQLConfig(hidden=32, conservatism=0.0, discount=0.5, polyak=0.3, learning_rate=0.01)
-    going_on = fit(CFCQL(config), [data], updates=400).diagnosis(0)["final_q"]
+    going_on = fit(ContinuousCFCQL(config), [data], updates=400).diagnosis(0)["final_q"]
     ended = data.replace(terminals=np.ones_like(data.terminals))
-    at_once = fit(CFCQL(config), [ended], updates=300).diagnosis(0)["final_q"]
+    at_once = fit(ContinuousCFCQL(config), [ended], updates=300).diagnosis(0)["final_q"]
     assert going_on == pytest.approx(2.0, abs=0.15)
     assert at_once == pytest.approx(1.0, abs=0.1)
 
 
 def test_the_team_is_paid_by_the_rule_of_the_task() -> None:
-    learner = CFCQL(CFCQLConfig(hidden=HIDDEN))
+    learner = ContinuousCFCQL(CFCQLConfig(hidden=HIDDEN))
     transitions = batch()
     for rule, expected in (("sum", transitions.rewards.sum(-1)), ("first", transitions.rewards[..., 0])):
         data = [replace(d, spec=replace(SPEC, team_reward=rule)) for d in DATA]
@@ -345,10 +348,12 @@ def test_the_team_is_paid_by_the_rule_of_the_task() -> None:
 def test_a_model_of_the_data_likes_what_they_show() -> None:
     """Trained on actions around −0.5: these are likelier than 0.5, for the agent alone that does the latter."""
     data = bandit(-0.5, 0.1)
-    learner = CFCQL(CFCQLConfig(weights="behaviour", behaviour_hidden=32, behaviour_updates=0, normalise=False))
+    learner = ContinuousCFCQL(
+        CFCQLConfig(weights="behaviour", behaviour_hidden=32, behaviour_updates=0, normalise=False)
+    )
     run = Run(seeds=(0,))
     made = learner.new_trainer([data], run)
-    made._config = replace(learner.config, behaviour_updates=300, behaviour_learning_rate=1e-3)
+    made._settings = replace(made._settings, behaviour_updates=300, behaviour_learning_rate=1e-3)
     assert isinstance(made.vae, BehaviourVAE)
     made.fit_behaviour(made.vae.requires_grad_(), [data], run)
     actions = torch.full((1, 1, AGENTS, 2), -0.5)
@@ -363,33 +368,28 @@ def test_seeds_weighed_by_behaviour_do_not_touch_each_other() -> None:
     config = CFCQLConfig(hidden=HIDDEN, weights="behaviour", behaviour_hidden=8, behaviour_updates=5)
     poisoned = DATA[1].replace(observations=np.full_like(DATA[1].observations, np.nan))
     budget = Budget(updates=6, batch_size=8)
-    alone = CFCQL(config).fit(DATA[:1], Run(seeds=(0,), budget=budget, original=DATA[0]))
-    together = CFCQL(config).fit([DATA[0], poisoned], Run(seeds=(0, 1), budget=budget, original=DATA[0]))
+    alone = ContinuousCFCQL(config).fit(DATA[:1], Run(seeds=(0,), budget=budget, original=DATA[0]))
+    together = ContinuousCFCQL(config).fit([DATA[0], poisoned], Run(seeds=(0, 1), budget=budget, original=DATA[0]))
     assert together.diverged(1)
     for name, array in alone.state(0).items():
         np.testing.assert_allclose(together.state(0)[name], array, atol=1e-5, rtol=1e-5)
 
 
 def test_actors_start_small() -> None:
-    last = list(CFCQL(CFCQLConfig(hidden=16)).new_agent(SPEC, generators(0)).net.parameters())[-2].detach()
+    last = list(ContinuousCFCQL(CFCQLConfig(hidden=16)).new_agent(SPEC, generators(0)).net.parameters())[-2].detach()
     assert 2.5e-3 < float(last.abs().max()) <= 3e-3
 
 
-def test_sizes_follow_the_family() -> None:
-    particles, locomotion = CFCQLConfig().sizes(SPEC), CFCQLConfig().sizes(replace(SPEC, family="mamujoco"))
+def test_settings_follow_the_family() -> None:
+    particles, locomotion = CFCQLConfig().settings(SPEC), CFCQLConfig().settings(replace(SPEC, family="mamujoco"))
     assert (particles.hidden, particles.learning_rate, particles.polyak, particles.batch_size) == (64, 1e-3, 0.01, 1024)
     assert (locomotion.hidden, locomotion.learning_rate, locomotion.polyak) == (256, 3e-4, 0.005)
-    assert CFCQLConfig(learning_rate=0.5).sizes(SPEC).learning_rate == 0.5
-
-
-def test_discrete_actions_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="cfcql: built for continuous actions only so far"):
-        fit(CFCQL(CFCQLConfig()), [sample_dataset("discrete").without_privileged()], updates=1)
+    assert CFCQLConfig(learning_rate=0.5).settings(SPEC).learning_rate == 0.5
 
 
 def test_actions_are_mapped_from_their_bounds() -> None:
     data = bandit(-0.1, 0.5, 0.0, 4.0)
-    made = CFCQL(CFCQLConfig(hidden=HIDDEN)).new_trainer([data], Run(seeds=(0,)))
+    made = ContinuousCFCQL(CFCQLConfig(hidden=HIDDEN)).new_trainer([data], Run(seeds=(0,)))
     transitions = next(joint_transitions([data], generators(0, 1), batch_size=8, updates=1, device="cpu"))
     torch.testing.assert_close(made.views(transitions).actions, unit_actions(transitions.actions, data.spec.action))
     assert float(made.views(transitions).actions.min()) < 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.networks.heads import bounded, greedy_choice, masked_log_softmax
-from methods.objectives.cloning import negative_log_likelihood, squared_error
+from methods.objectives.cloning import doubled_negative_log_likelihood, negative_log_likelihood, squared_error
 from tasks.spec import ActionSpec
 
 
@@ -69,3 +69,23 @@ def test_bounded_actions_fill_the_box() -> None:
     raw = torch.tensor([-100.0, 0.0, 100.0])
     assert bounded(raw, ActionSpec(kind="continuous", size=1)).tolist() == [-1.0, 0.0, 1.0]
     assert bounded(raw, ActionSpec(kind="continuous", size=1, low=0.0, high=4.0)).tolist() == [0.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(("actions", "floor"), [(5, 0.904833), (9, 1.371951)])
+def test_the_doubled_loss_has_a_floor(actions: int, floor: float) -> None:
+    """A policy that is sure of the recorded action: −log(e / (e + A − 1))."""
+    logits = torch.full((1, 1, 1, actions), -100.0)
+    logits[..., 2] = 100.0
+    every = torch.ones(1, 1, 1, actions, dtype=torch.bool)
+    loss = doubled_negative_log_likelihood(logits, torch.tensor([[[2]]]), every, None, 0.0)
+    assert loss.item() == pytest.approx(floor, abs=1e-5)
+
+
+def test_the_doubled_loss_on_numbers() -> None:
+    """p = (1/4, 3/4, 0), and ε = 0.5 mixes in (1/2, 1/2, 0): (3/8, 5/8, 0), of which the softmax; padding is out."""
+    logits = torch.tensor([[0.0, math.log(3.0), 9.0], [math.nan] * 3])[None, :, None]
+    available = torch.tensor([[True, True, False], [False, False, False]])[None, :, None]
+    valid = torch.tensor([[True, False]])
+    loss = doubled_negative_log_likelihood(logits, torch.tensor([[[1], [0]]]), available, valid, 0.5)
+    e = [math.exp(0.375), math.exp(0.625), 1.0]
+    assert loss.item() == pytest.approx(-math.log(e[1] / sum(e)), abs=1e-6)

@@ -16,8 +16,10 @@ from methods.algorithms.independent_td3 import IndependentTD3, TD3Trainer, criti
 from methods.algorithms.team import Team, views
 from methods.base import Budget, Run, UnsupportedError
 from methods.data.batches import TransitionBatch, joint_transitions
-from methods.learners.omar import OMAR, OMARConfig
-from methods.learners.td3bc import TD3BC, TD3BCConfig
+from methods.learners.omar.config import OMARConfig
+from methods.learners.omar.continuous import ContinuousOMAR
+from methods.learners.td3bc.config import TD3BCConfig
+from methods.learners.td3bc.continuous import ContinuousTD3BC
 from methods.networks.agents import MLPAgent
 from methods.networks.critics import TwinCritics
 from methods.networks.policy import AgentPolicy
@@ -91,7 +93,7 @@ def draws(shape: tuple[int, ...], count: int, uniform: bool = False) -> list[lis
 @pytest.mark.parametrize("form", ["lambda", "tau"])
 def test_td3bc_equals_plain_loops(form: str) -> None:
     made, transitions = team(), batch()
-    learner = TD3BC(TD3BCConfig(hidden=HIDDEN, form=form, tau=0.4))
+    learner = ContinuousTD3BC(TD3BCConfig(hidden=HIDDEN, form=form, tau=0.4))
     seen = views(transitions, made.agent, SPEC.action)
     noise = draws((BATCH, 2), 1)
     losses, _ = critic_losses(learner, made, seen)
@@ -117,7 +119,7 @@ def test_td3bc_equals_plain_loops(form: str) -> None:
 
 def test_cql_equals_plain_loops() -> None:
     made, transitions = team(), batch()
-    learner = OMAR(OMARConfig(hidden=HIDDEN, tau=0.0, conservatism=3.0, cql_samples=4))
+    learner = ContinuousOMAR(OMARConfig(hidden=HIDDEN, tau=0.0, conservatism=3.0, cql_samples=4))
     seen = views(transitions, made.agent, SPEC.action)
     uniform = draws((BATCH, 4, 2), 1, uniform=True)
     losses, q_data = critic_losses(learner, made, seen)
@@ -148,7 +150,7 @@ def test_cql_equals_plain_loops() -> None:
 def test_the_penalty_may_draw_actions_of_the_policy() -> None:
     """K uniform ones, K near π(o'), K near π(o), all judged at o and weighed by their own density (HalfCheetah)."""
     made, transitions = team(), batch()
-    learner = OMAR(OMARConfig(hidden=HIDDEN, cql_samples=2, policy_actions=True))
+    learner = ContinuousOMAR(OMARConfig(hidden=HIDDEN, cql_samples=2, policy_actions=True))
     seen = views(transitions, made.agent, SPEC.action)
     recorded = made.q(seen.observations, seen.actions.unsqueeze(2)).squeeze(-1)
     penalty = learner.critic_penalty(made, seen, recorded)
@@ -195,9 +197,11 @@ def test_batch_normalisation_takes_every_batch_of_actions_by_itself() -> None:
 @pytest.mark.parametrize("search", ["softmax", "elites"])
 def test_omar_without_weight_on_what_it_finds_is_cql(search: str) -> None:
     seen = views(batch(), team().agent, SPEC.action)
-    cql = OMAR(OMARConfig(hidden=HIDDEN, tau=0.0)).actor_losses(team(), seen)
-    assert torch.equal(OMAR(OMARConfig(hidden=HIDDEN, tau=0.0, search=search)).actor_losses(team(), seen), cql)
-    drawn = OMAR(OMARConfig(hidden=HIDDEN, tau=1.0, search=search)).actor_losses(team(), seen)
+    cql = ContinuousOMAR(OMARConfig(hidden=HIDDEN, tau=0.0)).actor_losses(team(), seen)
+    assert torch.equal(
+        ContinuousOMAR(OMARConfig(hidden=HIDDEN, tau=0.0, search=search)).actor_losses(team(), seen), cql
+    )
+    drawn = ContinuousOMAR(OMARConfig(hidden=HIDDEN, tau=1.0, search=search)).actor_losses(team(), seen)
     assert not torch.allclose(drawn, cql)
 
 
@@ -209,9 +213,9 @@ def fit(
 
 
 LEARNERS: list[IndependentTD3[Any]] = [
-    TD3BC(TD3BCConfig(hidden=32, alpha=50.0)),
-    OMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01)),
-    OMAR(
+    ContinuousTD3BC(TD3BCConfig(hidden=32, alpha=50.0)),
+    ContinuousOMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01)),
+    ContinuousOMAR(
         OMARConfig(
             hidden=32,
             learning_rate=3e-3,
@@ -222,7 +226,7 @@ LEARNERS: list[IndependentTD3[Any]] = [
             iterations=2,
         )
     ),
-    OMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01, tau=0.0)),
+    ContinuousOMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01, tau=0.0)),
 ]
 
 
@@ -245,7 +249,7 @@ def test_a_conservative_critic_keeps_down_what_the_data_never_show() -> None:
 
     def advantage(conservatism: float) -> float:
         config = OMARConfig(hidden=32, conservatism=conservatism, tau=0.0, normalise=False, batch_norm=False)
-        learner = OMAR(config)
+        learner = ContinuousOMAR(config)
         made = learner.new_team([data], Run(seeds=(0,)))
         trainer = TD3Trainer(learner, made, learner.config.sizes(data.spec), data.spec.action)
         drawn = joint_transitions([data], generators(5)[:1], batch_size=64, updates=300, device="cpu")
@@ -265,29 +269,27 @@ def test_a_later_reward_counts_discounted_and_not_beyond_a_true_end() -> None:
     data = sample_dataset("continuous", episodes=20).without_privileged()
     data = data.replace(rewards=np.ones_like(data.rewards))
     config = OMARConfig(hidden=32, conservatism=0.0, tau=0.0, discount=0.5, polyak=0.1)
-    going_on = fit(OMAR(config), [data], updates=600).diagnosis(0)["final_q"]
+    going_on = fit(ContinuousOMAR(config), [data], updates=600).diagnosis(0)["final_q"]
     ended = data.replace(terminals=np.ones_like(data.terminals))
-    at_once = fit(OMAR(config), [ended], updates=600).diagnosis(0)["final_q"]
+    at_once = fit(ContinuousOMAR(config), [ended], updates=600).diagnosis(0)["final_q"]
     assert going_on == pytest.approx(2.0, abs=0.15)
     assert at_once == pytest.approx(1.0, abs=0.1)
 
 
 def test_actors_of_omar_start_small() -> None:
-    agent = OMAR(OMARConfig(hidden=16)).new_agent(SPEC, generators(0))
+    agent = ContinuousOMAR(OMARConfig(hidden=16)).new_agent(SPEC, generators(0))
     last = list(agent.net.parameters())[-2].detach()
     assert 2.5e-3 < float(last.abs().max()) <= 3e-3
 
 
 def test_what_cannot_be_learned_from_is_an_error_before_training() -> None:
-    learner = TD3BC(TD3BCConfig(hidden=8))
+    learner = ContinuousTD3BC(TD3BCConfig(hidden=8))
     rewards = DATA[0].rewards.copy()
     rewards[7, 1] = np.nan
     with pytest.raises(DataError, match="1 rewards are not finite, the first at step 7"):
         fit(learner, [DATA[0].replace(rewards=rewards)])
     with pytest.raises(UnsupportedError, match="no transition"):
         fit(learner, [OfflineDataset.empty(SPEC)])
-    with pytest.raises(UnsupportedError, match="continuous actions only"):
-        fit(learner, [sample_dataset("discrete").without_privileged()])
     with pytest.raises(UsageError, match="1 datasets for 2 seeds"):
         learner.fit([DATA[0]], Run(seeds=(0, 1)))
 

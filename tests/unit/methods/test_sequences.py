@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from benchmark.checks import sample_dataset
-from methods.data.sequences import SequenceBatch, episode_sequences, transition_sequences
+from methods.data.sequences import SequenceBatch, episode_sequences, transition_sequences, window_sequences
 
 SHAPES = ["discrete", "states-and-deaths"]
 
@@ -70,8 +73,25 @@ def test_a_transition_is_a_sequence_of_one_step(shape: str) -> None:
                 np.testing.assert_array_equal(batch.states[r], d.states[[rows, rows + 1]])
 
 
-@pytest.mark.parametrize("draw", [episode_sequences, transition_sequences])
-def test_a_replica_draws_the_same_whoever_trains_beside_it(draw: type) -> None:
+def test_a_window_starts_anywhere_and_ends_with_its_episode() -> None:
+    d = sample_dataset("states-and-deaths", episodes=9, seed=0)
+    (batch,) = window_sequences([d], generators(0), steps=3, batch_size=50, updates=1, device="cpu")
+    assert batch.valid.shape[1] == 3
+    episode_of = np.repeat(np.arange(d.n_episodes), d.lengths)
+    for b, first in enumerate(np.random.default_rng(0).integers(d.n_steps, size=50)):
+        end = min(first + 3, d.episode_starts[episode_of[first] + 1])
+        length, row = int(end - first), int(d.row_of_step()[first])
+        assert batch.valid[0, :, b].tolist() == [t < length for t in range(3)]
+        np.testing.assert_array_equal(batch.observations[0, : length + 1, b], d.observations[row : row + length + 1])
+        np.testing.assert_array_equal(batch.actions[0, :length, b], d.actions[first:end])
+        np.testing.assert_array_equal(batch.terminals[0, :length, b], d.terminals[first:end])
+        assert batch.last_actions is not None
+        assert (batch.last_actions[0, 0, b] == 5).all()  # whoever sees the window has no memory of what was before
+    assert int(batch.valid.sum()) < 150  # some were cut
+
+
+@pytest.mark.parametrize("draw", [episode_sequences, transition_sequences, partial(window_sequences, steps=4)])
+def test_a_replica_draws_the_same_whoever_trains_beside_it(draw: Any) -> None:
     data = [sample_dataset("discrete", episodes=9, seed=seed) for seed in range(2)]
     together = draw(data, generators(0, 1), batch_size=4, updates=3, device="cpu")
     alone = draw(data[1:], generators(1), batch_size=4, updates=3, device="cpu")

@@ -1,21 +1,21 @@
-"""`cfcql`: counterfactual conservative Q-learning for continuous actions (Shao et al. 2023)."""
+"""CFCQL for continuous actions: a critic of the team, an actor an agent (Shao et al. 2023)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from methods.algorithms.independent_td3 import IndependentTD3Config, Sizes
 from methods.algorithms.joint import joint_state, state_size, team_reward, unit_actions
-from methods.algorithms.training import Losses, descend
+from methods.algorithms.training import Losses, Parts, descend, named_tensors, pretrain
 from methods.algorithms.transition_learner import TransitionLearner
-from methods.base import Run, require
+from methods.base import Run
 from methods.data.batches import TransitionBatch, joint_transitions
+from methods.learners.cfcql.config import CFCQLConfig
 from methods.networks.agents import MLPAgent
 from methods.networks.behaviour_vae import BehaviourVAE
 from methods.networks.critics import TwinCritics, pushed_up, standardised, twin_values
@@ -28,58 +28,13 @@ from methods.objectives.counterfactual import (
     weighted_push,
 )
 from methods.objectives.td3 import smoothed, td3_target
-from tasks.common.selector import Scalar
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
-WEIGHTS = ("uniform", "behaviour")
 _POLICY_SIGMA = 0.2  # of the policies whose distance from the behaviour is measured (CFCQL's repository)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CFCQLConfig(IndependentTD3Config):
-    """CFCQL's repository for continuous actions stands on OMAR's, with the same sizes but for a rate of 1e-3 in MPE.
-
-    It tunes α by task and data quality; data without such a label, and augmented ones, have no value there.
-    """
-
-    conservatism: float = 1.0  # α, fixed for all data (inferred; CFCQL: 0.1 to 5)
-    cql_samples: int = 10  # K of each agent; CFCQL's repository
-    target_noise: float = 0.05  # σ of the actions in targets; the same
-    ca_ratio: int = 5  # steps of the critic a step of the actors; the same
-    output_penalty: float = 1e-3  # on mean π(o)² of each agent; the same
-    batch_norm: bool = True  # critics see actions standardised within their batch; the same
-    weights: str = "uniform"  # w = 1/N; or "behaviour", by distance from a model of the data; the same
-    temperature: float = -1.0  # τ of weights=behaviour; the same: a softmin with cf_tau=1
-    behaviour_updates: int = 100_000  # of the model of the data, before `updates` begin; the same
-    behaviour_batch_size: int = 256  # transitions; the same
-    behaviour_learning_rate: float = 1e-4  # the same
-    behaviour_hidden: int = 750  # the same
-    behaviour_samples: int = 20  # L of the estimate of ln β; the same
-
-    def __post_init__(self) -> None:
-        IndependentTD3Config.__post_init__(self)
-        for name in ("conservatism", "target_noise", "output_penalty"):
-            value = getattr(self, name)
-            require(0 <= value < float("inf"), "cfcql", f"{name}={value}", "a finite number, 0 or more")
-        for name in ("cql_samples", "ca_ratio", "behaviour_batch_size", "behaviour_hidden", "behaviour_samples"):
-            require(getattr(self, name) >= 1, "cfcql", f"{name}={getattr(self, name)}", "1 or more")
-        require(self.behaviour_updates >= 0, "cfcql", f"behaviour_updates={self.behaviour_updates}", "0 or more")
-        require(isinstance(self.batch_norm, bool), "cfcql", f"batch_norm={self.batch_norm}", "true or false")
-        require(self.weights in WEIGHTS, "cfcql", f"weights={self.weights}", " or ".join(WEIGHTS))
-        require(abs(self.temperature) < float("inf"), "cfcql", f"temperature={self.temperature}", "a finite number")
-        rate = self.behaviour_learning_rate
-        require(0 < rate < float("inf"), "cfcql", f"behaviour_learning_rate={rate}", "a finite number above 0")
-
-    def sizes(self, spec: TaskSpec) -> Sizes:
-        """All fields decided for one task."""
-        sizes = IndependentTD3Config.sizes(self, spec)
-        if self.learning_rate is None and spec.family != "mamujoco":
-            return replace(sizes, learning_rate=1e-3)  # CFCQL's repository; for its `simple_spread` alone 0.01
-        return sizes
-
-
-class CFCQL(TransitionLearner[CFCQLConfig]):
+class ContinuousCFCQL(TransitionLearner[CFCQLConfig]):
     """One critic of the team, kept down where a single agent leaves the data and the others stay with it.
 
     y = r + γ (1 − e) min_k Q̄^k(s', clip(π̄(o') + ξ)), ξ ~ N(0, 0.05²), r the team's reward by the task's rule;
@@ -89,29 +44,15 @@ class CFCQL(TransitionLearner[CFCQLConfig]):
     """
 
     Config = CFCQLConfig
-    version = 1
     name: ClassVar[str] = "cfcql"
-
-    @classmethod
-    def tiny(cls, params: Mapping[str, Scalar] | None = None) -> CFCQL:
-        """A heavier output penalty: behind batch normalisation a shift of all actions has no other gradient.
-
-        Out of rounding errors Adam would make steps of full length.
-        """
-        return cls.from_params({"output_penalty": 0.1, **(params or {})})
-
-    @classmethod
-    def unsupported(cls, spec: TaskSpec) -> str | None:
-        """Its form for discrete actions is not built."""
-        return "built for continuous actions only so far" if spec.action.discrete else None
 
     def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
         """The config's, or those of the family."""
-        return self.config.updates, self.config.sizes(spec).batch_size
+        return self.config.updates, self.config.settings(spec).batch_size
 
     def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> MLPAgent:
         """One actor an agent, weights of the last layer in U(±3e-3) (OMAR's repository)."""
-        agent = MLPAgent(spec, self.config.sizes(spec).hidden, False, generators)
+        agent = MLPAgent(spec, self.config.settings(spec).hidden, False, generators)
         agent.shrink_last_layer(3e-3)
         return agent
 
@@ -120,18 +61,18 @@ class CFCQL(TransitionLearner[CFCQLConfig]):
 
         With weights=behaviour the model of the data is trained here.
         """
-        spec, replicas = data[0].spec, range(len(data))
+        spec, settings, replicas = data[0].spec, self.config.settings(data[0].spec), range(len(data))
         agent = self.new_agent(spec, [run.generator("cfcql/actor", r) for r in replicas]).to(run.device)
-        if self.config.normalise:
+        if settings.normalise:
             agent.scaler.fit(data, run.original)
         state, joint = state_size(spec.n_agents, spec.obs_dim, spec.state_dim), spec.n_agents * spec.action.size
         own = [run.generator("cfcql/critics", r) for r in replicas]
-        critics = TwinCritics((state, joint, self.config.sizes(spec).hidden), own, copies=1).to(run.device)
+        critics = TwinCritics((state, joint, settings.hidden), own, copies=1).to(run.device)
         noise = [run.generator("cfcql/noise", r) for r in replicas]
         trainer = CFCQLTrainer(self.config, spec, agent, critics, noise)
-        if self.config.weights == "behaviour":
+        if settings.weights == "behaviour":
             own = [run.generator("cfcql/behaviour", r) for r in replicas]
-            vae = BehaviourVAE((state, joint, self.config.behaviour_hidden), own).to(run.device)
+            vae = BehaviourVAE((state, joint, settings.behaviour_hidden), own).to(run.device)
             trainer.fit_behaviour(vae, data, run)
         return trainer
 
@@ -172,33 +113,45 @@ class CFCQLTrainer:
     ) -> None:
         self.agent, self._config, self._spec = agent, config, spec
         self.vae: BehaviourVAE | None = None  # see `fit_behaviour`
-        self._generators, self._sizes, self._done = generators, config.sizes(spec), 0
+        self._generators, self._settings, self.done = generators, config.settings(spec), 0
         self.actor_parameters: list[Tensor] = list(agent.net.parameters())
         self.critic_parameters: list[Tensor] = list(critics.parameters())
         self.target_actor = [p.detach().clone() for p in self.actor_parameters]
         self.target_critic = [p.detach().clone() for p in self.critic_parameters]
-        rate = self._sizes.learning_rate
+        rate = self._settings.learning_rate
         self._critic_adam = torch.optim.Adam(self.critic_parameters, lr=rate, fused=True)
         self._actor_adam = torch.optim.Adam(self.actor_parameters, lr=rate, fused=True)
 
     def update(self, batch: TransitionBatch) -> Losses:
         """A step of the critic; with the first of every `ca_ratio` one of the actors, after the last the targets."""
-        config, replicas, first = self._config, len(self._generators), self._done % self._config.ca_ratio == 0
+        config, max_grad_norm, replicas = self._config, self._settings.max_grad_norm, len(self._generators)
+        first = self.done % config.ca_ratio == 0
         seen = self.views(batch)
         loss, q = self.critic_losses(seen)
-        descend(self._critic_adam, self.critic_parameters, loss, replicas, config.max_grad_norm)
+        descend(self._critic_adam, self.critic_parameters, loss, replicas, max_grad_norm)
         told = {"critic_loss": loss.detach(), "q": q.detach()}
         if first:
             loss = self.actor_losses(seen)
             groups = replicas * self._spec.n_agents  # every actor is clipped on its own
-            descend(self._actor_adam, self.actor_parameters, loss, groups, config.max_grad_norm)
+            descend(self._actor_adam, self.actor_parameters, loss, groups, max_grad_norm)
             told["actor_loss"] = loss.detach()
-        self._done += 1
-        if self._done % config.ca_ratio == 0:
+        self.done += 1
+        if self.done % config.ca_ratio == 0:
             with torch.no_grad():
-                torch._foreach_lerp_(self.target_actor, self.actor_parameters, self._sizes.polyak)
-                torch._foreach_lerp_(self.target_critic, self.critic_parameters, self._sizes.polyak)
+                torch._foreach_lerp_(self.target_actor, self.actor_parameters, self._settings.polyak)
+                torch._foreach_lerp_(self.target_critic, self.critic_parameters, self._settings.polyak)
         return told
+
+    def parts(self) -> Parts:
+        """With the targets and all noise. The model of the data does not change any more."""
+        groups = {
+            "actor": self.actor_parameters,
+            "critic": self.critic_parameters,
+            "target_actor": self.target_actor,
+            "target_critic": self.target_critic,
+        }
+        tensors = {f"{name}.{i}": tensor for name, group in groups.items() for i, tensor in enumerate(group)}
+        return Parts(tensors, (self._critic_adam, self._actor_adam), self._generators)
 
     def critic_losses(self, seen: _Views) -> tuple[Tensor, Tensor]:
         """(R,) L_Q, and (R,) the mean of Q^1(s, a)."""
@@ -206,7 +159,7 @@ class CFCQLTrainer:
         with torch.no_grad():
             action = self._act(self.target_actor, seen.next_observations)  # (R, B, N, A)
             if config.target_noise > 0:
-                action = smoothed(action, config.target_noise * self._normal(*action.shape[1:]), float("inf"))
+                action = smoothed(action, config.target_noise * self.normal(*action.shape[1:]), float("inf"))
             next_q = twin_values(
                 self.target_critic, seen.next_states, self._seen(action.flatten(2), (1,)).unsqueeze(2)
             ).squeeze(-1)
@@ -215,8 +168,9 @@ class CFCQLTrainer:
             self.critic_parameters, seen.states, self._seen(seen.actions.flatten(2), (1,)).unsqueeze(2)
         ).squeeze(-1)
         losses = (q - target).square().mean(dim=-1).sum(dim=0)  # of (2, R, B)
-        if config.conservatism > 0:
-            losses = losses + config.conservatism * (self._pushed(seen) - q.mean(dim=-1).sum(dim=0))
+        conservatism = self._settings.conservatism
+        if conservatism > 0:
+            losses = losses + conservatism * (self._pushed(seen) - q.mean(dim=-1).sum(dim=0))
         return losses, q[0].mean(dim=-1)
 
     def _pushed(self, seen: _Views) -> Tensor:
@@ -227,7 +181,7 @@ class CFCQLTrainer:
         joint = counterfactual_actions(seen.actions, candidates)  # (R, B, N, K, N · A)
         joint = self._seen(joint, (1, 3)).flatten(1, 2)  # (R, B · N, K, N · A), each agent's by themselves
         states = seen.states.repeat_interleave(n, dim=1)  # (R, B · N, S)
-        if self._config.weights == "uniform":  # then a mean over batch and agents
+        if self._settings.weights == "uniform":  # then a mean over batch and agents
             density = joint.new_full((1, 1, 1), log_density)
             return pushed_up(self.critic_parameters, states, joint, density)
         q = twin_values(self.critic_parameters, states, joint)  # (2, R, B · N, K)
@@ -238,10 +192,10 @@ class CFCQLTrainer:
         """(R, B, N) by ln N(π_i; π_i, 0.2²) − ln β_i(π_i | s)."""
         assert self.vae is not None
         policy = self._act(self.actor_parameters, seen.observations)  # (R, B, N, A)
-        noise = self._normal(self._config.behaviour_samples, policy.shape[1], self.vae.latent)  # (R, L, B, Z)
+        noise = self.normal(self._config.behaviour_samples, policy.shape[1], self.vae.latent)  # (R, L, B, Z)
         log_behaviour = self.vae.log_likelihoods(seen.states, policy, noise.transpose(0, 1))  # (R, B, N)
         log_policy = gaussian_log_density(torch.zeros_like(policy), _POLICY_SIGMA)
-        return divergence_weights(log_policy - log_behaviour, self._config.temperature)
+        return divergence_weights(log_policy - log_behaviour, self._settings.temperature)
 
     def actor_losses(self, seen: _Views) -> Tensor:
         """(R,) L_π."""
@@ -254,22 +208,16 @@ class CFCQLTrainer:
 
     def fit_behaviour(self, vae: BehaviourVAE, data: Sequence[OfflineDataset], run: Run) -> None:
         """Trains the model of the data, which stays as it is from then on."""
-        config, replicas = self._config, range(len(data))
-        adam = torch.optim.Adam(vae.parameters(), lr=config.behaviour_learning_rate, fused=True)
+        settings = self._settings
         batches = joint_transitions(
             data,
-            [run.generator("cfcql/behaviour-batches", r) for r in replicas],
-            batch_size=config.behaviour_batch_size,
-            updates=config.behaviour_updates,
+            [run.generator("cfcql/behaviour-batches", r) for r in range(len(data))],
+            batch_size=settings.behaviour_batch_size,
+            updates=settings.behaviour_updates,
             device=run.device,
         )
-        parameters: list[Tensor] = list(vae.parameters())
-        for done, batch in enumerate(batches, start=1):
-            seen = self.views(batch)
-            loss = vae.loss(seen.states, seen.actions.flatten(2), self._normal(seen.states.shape[1], vae.latent))
-            descend(adam, parameters, loss, len(replicas), 0.0)
-            if done % 200 == 0 or done == config.behaviour_updates:
-                run.report(done, config.behaviour_updates, f"behaviour_loss {loss.detach().nanmean():.4g}")
+        trainer = BehaviourTrainer(vae, settings.behaviour_learning_rate, self)
+        pretrain("behaviour", batches, trainer, run, settings.behaviour_updates)
         self.vae = vae.requires_grad_(False)
 
     def views(self, batch: TransitionBatch) -> _Views:
@@ -295,7 +243,7 @@ class CFCQLTrainer:
         """Joint actions as the critics get them; `batch` are the axes of the batch."""
         return standardised(actions, batch) if self._config.batch_norm else actions
 
-    def _normal(self, *shape: int) -> Tensor:
+    def normal(self, *shape: int) -> Tensor:
         """Standard normal values (R, *shape), those of replica r from generator r."""
         drawn = np.stack([g.standard_normal(shape, dtype=np.float32) for g in self._generators])
         return torch.from_numpy(drawn).to(self.actor_parameters[0])  # device and precision
@@ -304,3 +252,30 @@ class CFCQLTrainer:
         """Values in U(−1, 1), (R, *shape), those of replica r from generator r."""
         drawn = np.stack([g.random(shape, dtype=np.float32) for g in self._generators])
         return torch.from_numpy(drawn).to(self.actor_parameters[0]).mul_(2).sub_(1)
+
+
+class BehaviourTrainer:
+    """Trains a model of the data.
+
+    Args:
+        vae: the model.
+        learning_rate: of its Adam.
+        team: whose view of batches, and whose noise, it learns from.
+    """
+
+    def __init__(self, vae: BehaviourVAE, learning_rate: float, team: CFCQLTrainer) -> None:
+        self.vae, self.done, self._team = vae, 0, team
+        self._parameters: list[Tensor] = list(vae.parameters())
+        self._adam = torch.optim.Adam(self._parameters, lr=learning_rate, fused=True)
+
+    def update(self, batch: TransitionBatch) -> Losses:
+        """One step of Adam; `loss` is that of the VAE."""
+        seen, vae = self._team.views(batch), self.vae
+        loss = vae.loss(seen.states, seen.actions.flatten(2), self._team.normal(seen.states.shape[1], vae.latent))
+        descend(self._adam, self._parameters, loss, len(loss), 0.0)
+        self.done += 1
+        return {"loss": loss}
+
+    def parts(self) -> Parts:
+        """With the noise of the team, which goes on from there."""
+        return Parts(named_tensors(vae=self.vae), (self._adam,), self._team.parts().generators)

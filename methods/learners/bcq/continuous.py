@@ -1,13 +1,9 @@
-"""`bcq`: batch-constrained Q-learning of every agent for continuous actions (MA-BCQ; Fujimoto et al. 2019).
-
-INS names a MA-BCQ without equations or settings; this is BCQ's own repository, one learner an agent.
-"""
+"""`bcq` for continuous actions: BCQ's own repository (Fujimoto et al. 2019), one learner an agent."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -15,54 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from methods.algorithms.team import Views, views
-from methods.algorithms.training import Losses, descend
+from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.algorithms.transition_learner import TransitionLearner
-from methods.base import Run, require
+from methods.base import Run
 from methods.data.batches import TransitionBatch
+from methods.learners.bcq.config import BCQConfig
 from methods.networks.behaviour_vae import BehaviourVAE
 from methods.networks.best_of import LATENT_LIMIT, BestOfAgent, BestOfPolicy, propose
 from methods.networks.critics import twin_values
 from methods.networks.policy import AgentPolicy
 from methods.objectives.batch_constrained import soft_clipped_target
-from tasks.common.selector import Scalar
 from tasks.datasets.offline import OfflineDataset
-from tasks.spec import ActionSpec, TaskSpec
+from tasks.spec import TaskSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BCQConfig:
-    """Values of BCQ's repository for continuous actions."""
-
-    hidden: int = 400  # first layer of critics and perturbation; BCQ's repository
-    second_hidden: int = 300  # second layer of both; the same
-    vae_hidden: int = 750  # of two layers in encoder and decoder; the same
-    learning_rate: float = 1e-3  # of three Adams; the same
-    polyak: float = 0.005  # ρ of target critics and target perturbation; the same
-    discount: float = 0.99  # the same
-    perturbation: float = 0.05  # Φ, for actions in [−1, 1]; the same
-    minimum_share: float = 0.75  # λ of the smaller twin in targets; the same
-    target_samples: int = 10  # actions decoded for each next observation; the same
-    proposals: int = 100  # actions decoded to choose from in acting; the same
-    max_grad_norm: float = 0.0  # of one agent's VAE, critics, perturbation; the same: no clipping
-    batch_size: int = 100  # transitions; the same; unless the protocol sets it
-    updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
-    normalise: bool = True  # z-score of observations by the original data (inferred); BCQ's repository: none
-
-    def __post_init__(self) -> None:
-        counts = ("hidden", "second_hidden", "vae_hidden", "target_samples", "proposals", "batch_size", "updates")
-        for name in counts:
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            require(whole, "bcq", f"{name}={value}", "a whole number, 1 or more")
-        rate = self.learning_rate
-        require(0 < rate < float("inf"), "bcq", f"learning_rate={rate}", "a finite number above 0")
-        require(0 < self.polyak <= 1, "bcq", f"polyak={self.polyak}", "a number in (0, 1]")
-        for name in ("discount", "perturbation", "minimum_share"):
-            require(0 <= getattr(self, name) <= 1, "bcq", f"{name}={getattr(self, name)}", "a number in [0, 1]")
-        require(self.max_grad_norm >= 0, "bcq", f"max_grad_norm={self.max_grad_norm}", "0 or more")
-
-
-class BCQ(TransitionLearner[BCQConfig]):
+class ContinuousBCQ(TransitionLearner[BCQConfig]):
     """Every agent chooses among actions that a VAE of its own data decodes, moved by at most Φ.
 
     VAE: mean (â − a)² + KL / 2. Critics: Σ_k mean (Q^k − y)²,
@@ -75,19 +38,9 @@ class BCQ(TransitionLearner[BCQConfig]):
     name: ClassVar[str] = "bcq"
     policy_class: ClassVar[type[AgentPolicy]] = BestOfPolicy
 
-    @classmethod
-    def tiny(cls, params: Mapping[str, Scalar] | None = None) -> BCQ:
-        """Narrow networks."""
-        return cls.from_params({"hidden": 24, "second_hidden": 16, "vae_hidden": 32, **(params or {})})
-
-    @classmethod
-    def unsupported(cls, spec: TaskSpec) -> str | None:
-        """Its form for discrete actions is not built."""
-        return "built for continuous actions only so far" if spec.action.discrete else None
-
     def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
         """The config's."""
-        return self.config.updates, self.config.batch_size
+        return self.config.updates, self.config.sizes(spec).batch_size
 
     def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> BestOfAgent:
         """What acts, freshly drawn."""
@@ -97,17 +50,17 @@ class BCQ(TransitionLearner[BCQConfig]):
         """The models of the data, and what acts by their decoders."""
         config = self.config
         vae = BehaviourVAE((spec.obs_dim, spec.action.size, config.vae_hidden), generators, spec.n_agents)
-        hidden = (config.hidden, config.second_hidden)
+        hidden = (config.sizes(spec).hidden, config.second_hidden)
         return vae, BestOfAgent(spec, hidden, vae, config.perturbation, config.proposals, generators)
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> BCQTrainer:
         """Reports `vae_loss`, `critic_loss`, `actor_loss` and `q`, the mean Q^1 of recorded actions."""
         spec, replicas = data[0].spec, range(len(data))
         vae, agent = self._networks(spec, [run.generator("bcq/networks", r) for r in replicas])
-        if self.config.normalise:
+        if self.config.sizes(spec).normalise:
             agent.scaler.fit(data, run.original)
         noise = [run.generator("bcq/noise", r) for r in replicas]
-        return BCQTrainer(self.config, spec.action, agent.to(run.device), vae.to(run.device), noise)
+        return BCQTrainer(self.config, spec, agent.to(run.device), vae.to(run.device), noise)
 
 
 class BCQTrainer:
@@ -115,7 +68,7 @@ class BCQTrainer:
 
     Args:
         config: its settings.
-        action: bounds of the actions in the batches.
+        spec: the task.
         agent: what acts, on the device.
         vae: the models of the data, whose decoder is the agent's.
         generators: R, of all noise.
@@ -124,7 +77,7 @@ class BCQTrainer:
     def __init__(
         self,
         config: BCQConfig,
-        action: ActionSpec,
+        spec: TaskSpec,
         agent: BestOfAgent,
         vae: BehaviourVAE,
         generators: Sequence[np.random.Generator],
@@ -132,10 +85,11 @@ class BCQTrainer:
         self.agent, self.vae = agent, vae
         self.target_perturbation = copy.deepcopy(agent.perturbation).requires_grad_(False)
         self.target_critics = copy.deepcopy(agent.critics).requires_grad_(False)
-        self._config, self._action, self._generators = config, action, generators
-        self._groups = agent.latents.shape[0]
-        self._parts: list[list[Tensor]] = [list(m.parameters()) for m in (vae, agent.critics, agent.perturbation)]
-        self._adams = [torch.optim.Adam(part, lr=config.learning_rate, fused=True) for part in self._parts]
+        self._config, self._action, self._generators = config, spec.action, generators
+        self.done, self._groups = 0, agent.latents.shape[0]
+        self._trained: list[list[Tensor]] = [list(m.parameters()) for m in (vae, agent.critics, agent.perturbation)]
+        rate = config.sizes(spec).learning_rate
+        self._adams = [torch.optim.Adam(part, lr=rate, fused=True) for part in self._trained]
 
     def update(self, batch: TransitionBatch) -> Losses:
         """The models of the data, the critics, the perturbations, then the targets."""
@@ -151,7 +105,18 @@ class BCQTrainer:
             ):
                 moved: list[Tensor] = list(target.parameters())
                 torch._foreach_lerp_(moved, list(current.parameters()), self._config.polyak)
+        self.done += 1
         return told
+
+    def parts(self) -> Parts:
+        """See `Trainer`. The decoder is among the agent's networks."""
+        tensors = named_tensors(
+            encoder=self.vae.encoder,
+            agent=self.agent,
+            target_perturbation=self.target_perturbation,
+            target_critics=self.target_critics,
+        )
+        return Parts(tensors, self._adams, self._generators)
 
     def vae_losses(self, seen: Views) -> Tensor:
         """(G,) of the models of the data."""
@@ -180,7 +145,7 @@ class BCQTrainer:
 
     def _step(self, part: int, losses: Tensor) -> Tensor:
         """One step of an optimiser; the losses by replica."""
-        descend(self._adams[part], self._parts[part], losses, self._groups, self._config.max_grad_norm)
+        descend(self._adams[part], self._trained[part], losses, self._groups, self._config.max_grad_norm)
         return self._by_replica(losses)
 
     def _by_replica(self, values: Tensor) -> Tensor:
@@ -190,4 +155,4 @@ class BCQTrainer:
         """Standard normal values (G, *inner), those of replica r from generator r."""
         shape = (self._groups // len(self._generators), *inner)  # (N, ...)
         drawn = np.concatenate([g.standard_normal(shape, dtype=np.float32) for g in self._generators])
-        return torch.from_numpy(drawn).to(self._parts[0][0])  # device and precision
+        return torch.from_numpy(drawn).to(self._trained[0][0])  # device and precision

@@ -1,4 +1,4 @@
-"""How a long fit in several stages reports, is resumed, and steps its parameters."""
+"""How a long training in several stages reports, and is resumed after a kill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from methods.base import Arrays, Run
 
@@ -17,7 +17,7 @@ _REPORT_SECONDS = 1.0
 
 
 class Journal:
-    """Progress and checkpoints of the stages of one fit.
+    """Progress and checkpoints of the stages of one training.
 
     Args:
         run: where reports and checkpoints go.
@@ -70,47 +70,24 @@ def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays | None:
     return found or None
 
 
-class StackedAdam:
-    """Adam on parameters (R, ...): element-wise, so that no replica touches another, and none of them clipped."""
-
-    def __init__(self, module: nn.Module, learning_rate: float) -> None:
-        self.named = dict(module.named_parameters())
-        self._parameters = list(self.named.values())
-        self._adam = torch.optim.Adam(self._parameters, lr=learning_rate, fused=True)
-
-    def step(self, losses: Tensor, learning_rate: float | None = None) -> None:
-        """One update from the losses (R,), which are summed: no replica rescales another's gradient."""
-        if learning_rate is not None:
-            self._adam.param_groups[0]["lr"] = learning_rate
-        self._adam.zero_grad()
-        torch.autograd.backward(losses.sum())
-        for parameter in self._parameters:
-            # torch's fused Adam reads a gradient in memory order, whatever its strides say (torch 2.13, CPU).
-            if parameter.grad is not None and not parameter.grad.is_contiguous():
-                parameter.grad = parameter.grad.contiguous()
-        self._adam.step()
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Parameters and moments."""
-        stored: dict[str, NDArray[Any]] = {}
-        for name, parameter in self.named.items():
-            stored[f"weights/{name}"] = _array(parameter)
-            for key, value in self._adam.state[parameter].items():
-                stored[f"{key}/{name}"] = _array(value)
-        return stored
-
-    def load(self, arrays: Arrays) -> None:
-        """Takes what `arrays` returned."""
-        with torch.no_grad():
-            for name, parameter in self.named.items():
-                parameter.copy_(torch.from_numpy(np.array(arrays[f"weights/{name}"])))
-                self._adam.state[parameter] = {
-                    key: torch.from_numpy(np.array(arrays[f"{key}/{name}"])).to(parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+def adam_arrays(adam: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """The moments that an Adam keeps of each of its parameters, given by name."""
+    states = {name: adam.state.get(parameter, {}) for name, parameter in named.items()}
+    return {f"{key}/{name}": to_array(value) for name, state in states.items() for key, value in state.items()}
 
 
-def _array(tensor: Tensor) -> NDArray[Any]:
+def load_adam(adam: torch.optim.Optimizer, named: Mapping[str, Tensor], arrays: Arrays) -> None:
+    """Takes what `adam_arrays` returned; a parameter that never made a step has no moments."""
+    for name, parameter in named.items():
+        if f"step/{name}" in arrays:
+            adam.state[parameter] = {
+                key: torch.from_numpy(np.array(arrays[f"{key}/{name}"])).to(parameter.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+
+def to_array(tensor: Tensor) -> NDArray[Any]:
+    """A copy on the CPU."""
     return tensor.detach().cpu().numpy().copy()
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from methods.base import Arrays, Run
-from methods.diffusion.journal import Journal, StackedAdam, pack_generators, restore_generators
+from methods.diffusion.stacked_adam import StackedAdam
+from methods.journal import Journal, pack_generators, restore_generators
 from tasks.common.seeding import make_generator
 
 
@@ -52,7 +53,7 @@ def test_without_a_place_nothing_is_kept() -> None:
 
 def test_reports_come_once_a_second(monkeypatch: Any) -> None:
     clock, told = [100.0], list[int]()
-    monkeypatch.setattr("methods.diffusion.journal.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("methods.journal.time.monotonic", lambda: clock[0])
     journal = Journal(Run(seeds=(0,), progress=lambda done, total, message: told.append(done)), 10)
     for done in range(6):
         journal.report(done, "")

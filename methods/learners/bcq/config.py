@@ -1,0 +1,89 @@
+"""The settings of `bcq`, those of both forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from methods.base import require
+from tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The fields of `BCQConfig` that differ by kind of actions, all decided."""
+
+    hidden: int
+    learning_rate: float
+    batch_size: int
+    normalise: bool
+
+
+CONTINUOUS = Sizes(
+    hidden=400,  # first layer of critics and perturbation; BCQ's repository
+    learning_rate=1e-3,  # of three Adams; the same
+    batch_size=100,  # transitions; the same
+    normalise=True,  # z-score by the original data (inferred); BCQ's repository: none
+)
+DISCRETE = Sizes(
+    hidden=64,  # of both layers before the last, values and behaviour; OG-MARL, iql_bcq.yaml
+    learning_rate=3e-4,  # of two Adams; the same
+    batch_size=32,  # episodes (inferred); OG-MARL: 32 windows of 20 steps
+    normalise=False,  # OG-MARL has none
+)
+DISCRETE_TRANSITIONS = 640  # batch of memory=none: as many steps as OG-MARL's (inferred)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BCQConfig:
+    """None: as `CONTINUOUS` or `DISCRETE` say, by the task's kind of actions."""
+
+    hidden: int | None = None  # width of the networks
+    second_hidden: int = 300  # continuous: second layer of critics and perturbation; BCQ's repository
+    vae_hidden: int = 750  # continuous: of two layers in encoder and decoder; the same
+    learning_rate: float | None = None  # of Adam, otherwise with torch's defaults
+    polyak: float = 0.005  # continuous: ρ of target critics and target perturbation; BCQ's repository
+    discount: float = 0.99  # BCQ's repository; OG-MARL, iql_bcq.yaml
+    perturbation: float = 0.05  # continuous: Φ, for actions in [−1, 1]; BCQ's repository
+    minimum_share: float = 0.75  # continuous: λ of the smaller twin in targets; the same
+    target_samples: int = 10  # continuous: actions decoded for each next observation; the same
+    proposals: int = 100  # continuous: actions decoded to choose from in acting; the same
+    memory: str = "gru"  # discrete: on episodes, OG-MARL; "none": a ReLU layer in its place, on transitions (inferred)
+    threshold: float = 0.4  # discrete: ζ, least p(a) / max p of a likely action; OG-MARL, iql_bcq.yaml; BCQ: 0.3
+    target_every: int = 200  # discrete: updates between two copies into the target; OG-MARL, iql_bcq.yaml
+    filter_at_eval: bool = True  # discrete: acts on likely actions alone, BCQ's repository; false: OG-MARL
+    max_grad_norm: float = 0.0  # of each optimiser's networks, of one agent if continuous; both sources: no clipping
+    batch_size: int | None = None  # transitions, or episodes with memory; unless the protocol sets it
+    updates: int = 100_000  # MADiTS, App. E; OG-MARL, iql_bcq.yaml; unless the protocol sets it
+    normalise: bool | None = None  # z-score of observations by the original data
+
+    def __post_init__(self) -> None:
+        optional = ("hidden", "batch_size")
+        counts = ("second_hidden", "vae_hidden", "target_samples", "proposals", "target_every", "updates")
+        for name in optional + counts:
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            given = value is not None or name not in optional
+            require(whole or not given, "bcq", f"{name}={value}", "a whole number, 1 or more")
+        rate = self.learning_rate
+        good = rate is None or (isinstance(rate, int | float) and 0 < rate < float("inf"))
+        require(good, "bcq", f"learning_rate={rate}", "a finite number above 0")
+        require(0 < self.polyak <= 1, "bcq", f"polyak={self.polyak}", "a number in (0, 1]")
+        for name in ("discount", "perturbation", "minimum_share", "threshold"):
+            require(0 <= getattr(self, name) <= 1, "bcq", f"{name}={getattr(self, name)}", "a number in [0, 1]")
+        require(self.max_grad_norm >= 0, "bcq", f"max_grad_norm={self.max_grad_norm}", "0 or more")
+        require(self.memory in ("gru", "none"), "bcq", f"memory={self.memory}", "gru or none")
+        for name in ("filter_at_eval", "normalise"):
+            value = getattr(self, name)
+            left_open = value is None and name == "normalise"
+            require(left_open or isinstance(value, bool), "bcq", f"{name}={value}", "true or false")
+
+    def sizes(self, spec: TaskSpec) -> Sizes:
+        """The fields that may be None, decided for one task."""
+        preset = DISCRETE if spec.action.discrete else CONTINUOUS
+        own_batch = DISCRETE_TRANSITIONS if spec.action.discrete and self.memory == "none" else preset.batch_size
+        return Sizes(
+            hidden=preset.hidden if self.hidden is None else self.hidden,
+            learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
+            batch_size=own_batch if self.batch_size is None else self.batch_size,
+            normalise=preset.normalise if self.normalise is None else self.normalise,
+        )
