@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from benchmark.checks import augmenter_checks
+from benchmark.checks.learners import learner_checks
 from methods.base import Run
+from methods.learners import bc
+from methods.learners.bc import BC
 from tasks.common.errors import MethodError
 from tasks.datasets.offline import OfflineDataset
 
 PATIENT = Path(__file__).parents[1] / "plugins" / "patient"
 TOGETHER = "continuous: members fitted together equal single fits"
 RESUMPTION = "continuous: a fit goes on from a checkpoint as if undisturbed"
+TRAINING = "continuous: a training goes on from a checkpoint as if undisturbed"
 DIAGNOSIS = "continuous: what it tells of itself is JSON"
 
 
@@ -53,12 +57,22 @@ def test_a_fit_that_loses_something_on_the_way_is_caught(patient: Any) -> None:
     class Forgetful(patient):  # type: ignore[misc]
         @classmethod
         def fit_together(cls, members: Sequence[Any], data: OfflineDataset, run: Run) -> None:
+            goes_on = run.checkpoint is not None and run.checkpoint.load() is not None
             super().fit_together(members, data, run)
-            if run.checkpoint and run.checkpoint.load():
+            if goes_on:
                 members[0].position += 1e-12
 
     with pytest.raises(MethodError, match="loads a checkpoint ends otherwise"):
         run_check(Forgetful, RESUMPTION)
+
+
+def test_a_training_that_loses_its_moments_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = [check for check in learner_checks(BC, "toy") if check.name == TRAINING]
+    assert check.run() is None
+    parts = bc._Trainer.parts
+    monkeypatch.setattr(bc._Trainer, "parts", lambda trainer: parts(trainer)._replace(optimisers=()))
+    with pytest.raises(MethodError, match="toy: a training that loads a checkpoint ends otherwise"):
+        check.run()
 
 
 @pytest.mark.parametrize("told", [{"loss": object()}, [1.0], {"loss": {1: 2}}])

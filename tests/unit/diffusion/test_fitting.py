@@ -152,7 +152,7 @@ def test_training_learns(tiny: Make, episodes: Episodes) -> None:
 def test_progress_counts_all_stages_and_the_deadline_ends_them(
     tiny: Make, episodes: Episodes, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("methods.diffusion.journal._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("methods.journal._REPORT_SECONDS", 0.0)
     told: list[tuple[int, int]] = []
     run = Run(seeds=(3,), progress=lambda done, total, message: told.append((done, total)))
     fit_segment_models(tiny(), episodes(), run)
