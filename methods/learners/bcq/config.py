@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from methods.base import require
 from tasks.spec import TaskSpec
@@ -13,19 +13,31 @@ class Sizes:
     """The fields of `BCQConfig` that differ by kind of actions, all decided."""
 
     hidden: int
+    second_hidden: int
+    vae_hidden: int
     learning_rate: float
     batch_size: int
     normalise: bool
 
 
-CONTINUOUS = Sizes(
+LOCOMOTION = Sizes(
     hidden=400,  # first layer of critics and perturbation; BCQ's repository
+    second_hidden=300,  # their second layer; the same
+    vae_hidden=750,  # of two layers in encoder and decoder; the same
     learning_rate=1e-3,  # of three Adams; the same
     batch_size=100,  # transitions; the same
     normalise=True,  # z-score by the original data (inferred); BCQ's repository: none
 )
+PARTICLES = replace(
+    LOCOMOTION,
+    hidden=64,  # inferred: the width of OMAR's baselines in MPE (App. B.1)
+    second_hidden=64,  # the same
+    vae_hidden=128,  # inferred: about as much wider than the critics as in BCQ's repository
+)
 DISCRETE = Sizes(
     hidden=64,  # of both layers before the last, values and behaviour; OG-MARL, iql_bcq.yaml
+    second_hidden=64,  # the same
+    vae_hidden=0,  # there is none
     learning_rate=3e-4,  # of two Adams; the same
     batch_size=32,  # episodes (inferred); OG-MARL: 32 windows of 20 steps
     normalise=False,  # OG-MARL has none
@@ -35,11 +47,11 @@ DISCRETE_TRANSITIONS = 640  # batch of memory=none: as many steps as OG-MARL's (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BCQConfig:
-    """None: as `CONTINUOUS` or `DISCRETE` say, by the task's kind of actions."""
+    """None: as `LOCOMOTION` (mamujoco), `PARTICLES` or `DISCRETE` say."""
 
     hidden: int | None = None  # width of the networks
-    second_hidden: int = 300  # continuous: second layer of critics and perturbation; BCQ's repository
-    vae_hidden: int = 750  # continuous: of two layers in encoder and decoder; the same
+    second_hidden: int | None = None  # continuous: second layer of critics and perturbation
+    vae_hidden: int | None = None  # continuous: of two layers in encoder and decoder
     learning_rate: float | None = None  # of Adam, otherwise with torch's defaults
     polyak: float = 0.005  # continuous: ρ of target critics and target perturbation; BCQ's repository
     discount: float = 0.99  # BCQ's repository; OG-MARL, iql_bcq.yaml
@@ -57,8 +69,8 @@ class BCQConfig:
     normalise: bool | None = None  # z-score of observations by the original data
 
     def __post_init__(self) -> None:
-        optional = ("hidden", "batch_size")
-        counts = ("second_hidden", "vae_hidden", "target_samples", "proposals", "target_every", "updates")
+        optional = ("hidden", "second_hidden", "vae_hidden", "batch_size")
+        counts = ("target_samples", "proposals", "target_every", "updates")
         for name in optional + counts:
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -79,11 +91,9 @@ class BCQConfig:
 
     def sizes(self, spec: TaskSpec) -> Sizes:
         """The fields that may be None, decided for one task."""
-        preset = DISCRETE if spec.action.discrete else CONTINUOUS
-        own_batch = DISCRETE_TRANSITIONS if spec.action.discrete and self.memory == "none" else preset.batch_size
-        return Sizes(
-            hidden=preset.hidden if self.hidden is None else self.hidden,
-            learning_rate=preset.learning_rate if self.learning_rate is None else self.learning_rate,
-            batch_size=own_batch if self.batch_size is None else self.batch_size,
-            normalise=preset.normalise if self.normalise is None else self.normalise,
-        )
+        continuous = LOCOMOTION if spec.family == "mamujoco" else PARTICLES
+        preset = DISCRETE if spec.action.discrete else continuous
+        if spec.action.discrete and self.memory == "none":
+            preset = replace(preset, batch_size=DISCRETE_TRANSITIONS)
+        own = {f.name: getattr(self, f.name) for f in fields(Sizes) if getattr(self, f.name) is not None}
+        return replace(preset, **own)

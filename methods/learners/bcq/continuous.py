@@ -48,9 +48,9 @@ class ContinuousBCQ(TransitionLearner[BCQConfig]):
 
     def _networks(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> tuple[BehaviourVAE, BestOfAgent]:
         """The models of the data, and what acts by their decoders."""
-        config = self.config
-        vae = BehaviourVAE((spec.obs_dim, spec.action.size, config.vae_hidden), generators, spec.n_agents)
-        hidden = (config.sizes(spec).hidden, config.second_hidden)
+        config, sizes = self.config, self.config.sizes(spec)
+        vae = BehaviourVAE((spec.obs_dim, spec.action.size, sizes.vae_hidden), generators, spec.n_agents)
+        hidden = (sizes.hidden, sizes.second_hidden)
         return vae, BestOfAgent(spec, hidden, vae, config.perturbation, config.proposals, generators)
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> BCQTrainer:

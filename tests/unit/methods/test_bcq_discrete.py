@@ -18,7 +18,7 @@ from benchmark.plugins import method_checks
 from methods.base import Budget, Run, UnsupportedError
 from methods.data.sequences import SequenceBatch, episode_sequences, transition_sequences
 from methods.learners.bcq import BCQ
-from methods.learners.bcq.config import CONTINUOUS, DISCRETE, BCQConfig
+from methods.learners.bcq.config import DISCRETE, LOCOMOTION, PARTICLES, BCQConfig
 from methods.learners.bcq.discrete import DiscreteBCQ, DiscreteBCQTrainer
 from methods.networks.agents import GRUAgent
 from methods.networks.heads import greedy_choice
@@ -318,7 +318,9 @@ def test_agents_are_those_of_og_marl() -> None:
 
 def test_settings_follow_the_kind_of_actions() -> None:
     continuous, discrete = sample_dataset("continuous").spec, sample_dataset("discrete").spec
-    assert BCQConfig().sizes(continuous) == CONTINUOUS
+    assert BCQConfig().sizes(continuous) == PARTICLES
+    assert BCQConfig().sizes(replace(continuous, family="mamujoco")) == LOCOMOTION
+    assert BCQConfig(vae_hidden=7).sizes(continuous) == replace(PARTICLES, vae_hidden=7)
     assert BCQConfig().sizes(discrete) == DISCRETE
     assert BCQConfig(memory="none").sizes(discrete) == replace(DISCRETE, batch_size=640)
     assert BCQConfig(hidden=7, normalise=True).sizes(discrete) == replace(DISCRETE, hidden=7, normalise=True)
