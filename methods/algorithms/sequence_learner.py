@@ -116,6 +116,14 @@ class SequenceLearner(Learner[ConfigT], ABC):
             device=run.device,
         )
 
+    def longest(self, data: Sequence[OfflineDataset]) -> list[int]:
+        """Steps of the longest sequence that each replica can meet."""
+        spec = data[0].spec
+        if not self.recurrent(spec):
+            return [1] * len(data)
+        most = [int(d.lengths.max()) for d in data]
+        return [min(steps, self.window(spec) or steps) for steps in most]
+
     def _require_episodes(self, data: Sequence[OfflineDataset]) -> None:
         spec = data[0].spec
         if spec.episode_limit > 1 and any(int(d.lengths.max()) == 1 for d in data):

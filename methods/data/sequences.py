@@ -5,7 +5,7 @@ A sequence of L steps has L + 1 rows: what is seen before each step, and after t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -174,6 +174,31 @@ def transition_sequences(
                 valid=valid,
                 **{name: column[:, i] for name, column in steps.items()},
             )
+
+
+def step_draws(
+    generators: Sequence[np.random.Generator],
+    longest: Sequence[int],
+    shape: tuple[int, ...],
+    draw: Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float32]],
+) -> Tensor:
+    """Numbers for each step of a batch, replica r's from generator r alone.
+
+    Args:
+        generators: R of them.
+        longest: R, steps of the longest sequence that a replica can meet: it draws for as many an update, so that its
+            numbers do not depend on the others' sequences.
+        shape: of a replica, (T, ...).
+        draw: (n, ...) numbers.
+
+    Returns:
+        (R, T, ...) float32 on the CPU; ones behind a replica's longest, where there is only padding.
+    """
+    steps, *inner = shape
+    drawn = np.ones((len(generators), *shape), dtype=np.float32)
+    for own, generator, most in zip(drawn, generators, longest, strict=True):
+        own[:most] = draw(generator, (most, *inner))[:steps]
+    return torch.from_numpy(drawn)
 
 
 _STEPS = ("actions", "rewards", "terminals")

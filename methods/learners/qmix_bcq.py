@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from methods.algorithms.filtered_acting import FilteredActing
 from methods.algorithms.sequence_learner import Agent, unrolled
 from methods.algorithms.training import Losses, Parts, named_tensors
 from methods.algorithms.value_team import ValueTeam, ValueTeamConfig, ValueTeamLearner, ValueTrainer, new_adam
 from methods.base import Run, require
 from methods.data.sequences import SequenceBatch
-from methods.networks.filtered_policy import FilteredPolicy
-from methods.networks.policy import AgentPolicy
 from methods.objectives.cloning import masked_mean, negative_log_likelihood
 from methods.objectives.q_learning import likely_actions, td_loss
 from tasks.datasets.offline import OfflineDataset
@@ -36,7 +35,7 @@ class QMIXBCQConfig(ValueTeamConfig):
         require(isinstance(self.filter_at_eval, bool), "qmix-bcq", given, "true or false")
 
 
-class QMIXBCQ(ValueTeamLearner[QMIXBCQConfig]):
+class QMIXBCQ(FilteredActing[QMIXBCQConfig], ValueTeamLearner[QMIXBCQConfig]):
     """L = ½ ⟨(Q_tot − y)²⟩, y = r + γ (1 − e) Q̄_tot(s', a*) with a*_i the best action for Q_i of those that are likely.
 
     Likely are available actions with p(a) / max p ≥ ζ by a behaviour network like that of the values, trained beside
@@ -48,10 +47,6 @@ class QMIXBCQ(ValueTeamLearner[QMIXBCQConfig]):
     version = 1
     name: ClassVar[str] = "qmix-bcq"
 
-    def __init__(self, config: QMIXBCQConfig | None = None) -> None:
-        super().__init__(config)
-        self.acting = 2 if self.config.filter_at_eval else 1
-
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> QMIXBCQTrainer:
         """Reports `td_loss`, `cloning_loss`, `q`, the mean Q_tot of recorded actions, and `likely`: see the trainer."""
         spec = data[0].spec
@@ -59,19 +54,6 @@ class QMIXBCQ(ValueTeamLearner[QMIXBCQConfig]):
         if self.config.normalise:
             behaviour.scaler.fit(data, run.original)
         return QMIXBCQTrainer(self.config, spec, self.new_team(data, run), behaviour.to(run.device))
-
-    def new_policy(
-        self,
-        agents: Sequence[Agent],
-        spec: TaskSpec,
-        replicas: int,
-        device: str,
-        told: Sequence[Mapping[str, float | None]] = (),
-    ) -> AgentPolicy:
-        """Greedy among all available actions, or with `filter_at_eval` among likely ones."""
-        if not self.config.filter_at_eval:
-            return super().new_policy(agents, spec, replicas, device, told)
-        return FilteredPolicy(agents[0], agents[1], self.config.threshold, spec, replicas, device, told)
 
 
 class QMIXBCQTrainer(ValueTrainer):

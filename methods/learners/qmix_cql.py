@@ -13,7 +13,7 @@ from torch import Tensor
 from methods.algorithms.training import Losses, Parts
 from methods.algorithms.value_team import ValueTeam, ValueTeamConfig, ValueTeamLearner, ValueTrainer
 from methods.base import Run, require
-from methods.data.sequences import SequenceBatch
+from methods.data.sequences import SequenceBatch, step_draws
 from methods.objectives.cloning import masked_mean
 from methods.objectives.q_learning import joint_conservative_gap, random_actions, td_loss
 from tasks.datasets.offline import OfflineDataset
@@ -51,10 +51,8 @@ class QMIXCQL(ValueTeamLearner[QMIXCQLConfig]):
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> QMIXCQLTrainer:
         """Reports `td_loss`, `cql_loss`, and `q`, the mean Q_tot of recorded actions."""
-        limit = (self.config.window or None) if self.config.memory == "gru" else 1
-        longest = [min(int(d.lengths.max()), limit or int(d.lengths.max())) for d in data]
         generators = [run.generator("qmix-cql/actions", r) for r in range(len(data))]
-        return QMIXCQLTrainer(self.config, data[0].spec, self.new_team(data, run), generators, longest)
+        return QMIXCQLTrainer(self.config, data[0].spec, self.new_team(data, run), generators, self.longest(data))
 
 
 class QMIXCQLTrainer(ValueTrainer):
@@ -101,10 +99,8 @@ class QMIXCQLTrainer(ValueTrainer):
         """K joint actions a step, each agent's by itself: (R, T, B, N, K)."""
         assert batch.available is not None
         steps, episodes, n = batch.actions.shape[1:]
-        uniform = np.zeros((len(self._generators), steps, episodes, n, self._own.cql_samples), dtype=np.float32)
-        for r, (generator, longest) in enumerate(zip(self._generators, self._longest, strict=True)):
-            numbers = generator.random((longest, *uniform.shape[2:]), dtype=np.float32)
-            uniform[r, :longest] = numbers[:steps]  # behind it there is only padding
+        shape = (steps, episodes, n, self._own.cql_samples)
+        uniform = step_draws(self._generators, self._longest, shape, lambda g, s: g.random(s, dtype=np.float32))
         mask = batch.available[:, :-1]
         mask = mask if self._own.cql_actions == "available" else torch.ones_like(mask)
-        return random_actions(torch.from_numpy(uniform).to(mask.device), mask)
+        return random_actions(uniform.to(mask.device), mask)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from methods.algorithms.sequence_learner import Agent, SequenceLearner, unrolled
+from methods.algorithms.filtered_acting import FilteredActing
+from methods.algorithms.sequence_learner import Agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.algorithms.value_team import chosen, new_adam
 from methods.base import Run
 from methods.data.sequences import SequenceBatch
 from methods.learners.bcq.config import BCQConfig
 from methods.networks.agents import GRUAgent, MLPAgent
-from methods.networks.filtered_policy import FilteredPolicy
 from methods.networks.heads import greedy_choice
-from methods.networks.policy import AgentPolicy
 from methods.objectives.cloning import masked_mean, negative_log_likelihood
 from methods.objectives.q_learning import likely_actions, td_loss, td_target
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
 
-class DiscreteBCQ(SequenceLearner[BCQConfig]):
+class DiscreteBCQ(FilteredActing[BCQConfig]):
     """L = ½ ⟨(Q_i − y_i)²⟩, y_i = r_i + γ (1 − e) Q̄_i(o', a*), over valid steps and agents; r_i is the agent's own.
 
     a* is the best action for Q_i of those that are available and have p(a) / max p ≥ ζ by a behaviour network like that
@@ -39,10 +38,6 @@ class DiscreteBCQ(SequenceLearner[BCQConfig]):
     Config = BCQConfig
     version = 1
     name: ClassVar[str] = "bcq"
-
-    def __init__(self, config: BCQConfig | None = None) -> None:
-        super().__init__(config)
-        self.acting = 2 if self.config.filter_at_eval else 1
 
     def recurrent(self, spec: TaskSpec) -> bool:
         """As the config says."""
@@ -68,19 +63,6 @@ class DiscreteBCQ(SequenceLearner[BCQConfig]):
                 agent.scaler.fit(data, run.original)
             made.append(agent.to(run.device))
         return DiscreteBCQTrainer(self.config, spec, *made)
-
-    def new_policy(
-        self,
-        agents: Sequence[Agent],
-        spec: TaskSpec,
-        replicas: int,
-        device: str,
-        told: Sequence[Mapping[str, float | None]] = (),
-    ) -> AgentPolicy:
-        """Greedy among likely actions, or without `filter_at_eval` among all available ones."""
-        if not self.config.filter_at_eval:
-            return super().new_policy(agents, spec, replicas, device, told)
-        return FilteredPolicy(agents[0], agents[1], self.config.threshold, spec, replicas, device, told)
 
 
 class DiscreteBCQTrainer:

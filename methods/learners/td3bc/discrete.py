@@ -14,7 +14,7 @@ from methods.algorithms.joint import joint_state, state_size, team_reward
 from methods.algorithms.sequence_learner import Agent, SequenceLearner, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.base import Run
-from methods.data.sequences import SequenceBatch
+from methods.data.sequences import SequenceBatch, step_draws
 from methods.learners.td3bc.config import TD3BCConfig
 from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import greedy_choice
@@ -74,8 +74,8 @@ class DiscreteTD3BC(SequenceLearner[TD3BCConfig]):
             [run.generator("td3bc/critics", r) for r in replicas],
         )
         noise = [run.generator("td3bc/noise", r) for r in replicas]
-        longest = [int(d.lengths.max()) if self.config.memory == "gru" else 1 for d in data]
-        return DiscreteTD3BCTrainer(self.config, spec, actor.to(run.device), critic.to(run.device), noise, longest)
+        networks = actor.to(run.device), critic.to(run.device)
+        return DiscreteTD3BCTrainer(self.config, spec, *networks, noise, self.longest(data))
 
 
 class View(NamedTuple):
@@ -186,12 +186,11 @@ class DiscreteTD3BCTrainer:
 
     def noise(self, like: Tensor) -> Tensor:
         """Gumbel values of the shape (R, T, B, N, A), the precision and the device of `like`."""
-        steps, *inner = like.shape[1:]
-        drawn = np.ones(like.shape, dtype=np.float32)
-        for r, (generator, longest) in enumerate(zip(self._generators, self._longest, strict=True)):
-            numbers = generator.standard_exponential((longest, *inner), dtype=np.float32)
-            drawn[r, :longest] = numbers[:steps]  # behind it there is only padding
-        return gumbel(torch.from_numpy(drawn)).to(like)
+        shape = tuple(like.shape[1:])
+        drawn = step_draws(
+            self._generators, self._longest, shape, lambda g, s: g.standard_exponential(s, dtype=np.float32)
+        )
+        return gumbel(drawn).to(like)
 
     def _joint(self, actions: Tensor) -> Tensor:
         """(R, T, B, N) -> (R, T, B, N, N · A)."""
