@@ -87,7 +87,7 @@ def train(
     """
     journal, points = Journal(run, updates), curve_points(updates, run.budget)
     recent, curve = _resumed(journal, trainer, run, freeze)
-    for batch in islice(batches, trainer.done, None):  # those before it are drawn again, which costs little
+    for batch in _missing(batches, trainer, updates):
         for name, loss in trainer.update(batch).items():
             recent.setdefault(name, deque(maxlen=_RECENT)).append(loss.detach())
         done = trainer.done
@@ -121,8 +121,7 @@ def pretrain(stage: str, batches: Iterable[Batch], trainer: Trainer[Batch], run:
     stored = journal.result(stage) or journal.resumed(stage)
     if stored is not None:
         restore(trainer, stored)
-    missing = islice(batches, trainer.done, None) if trainer.done < updates else ()
-    for batch in missing:
+    for batch in _missing(batches, trainer, updates):
         losses = trainer.update(batch)
         if trainer.done % _REPORT_EVERY == 0 or trainer.done == updates:
             told = ", ".join(f"{stage} {name} {loss.detach().nanmean():.4g}" for name, loss in losses.items())
@@ -134,6 +133,11 @@ def pretrain(stage: str, batches: Iterable[Batch], trainer: Trainer[Batch], run:
 
 
 _STAGE = "updates"
+
+
+def _missing(batches: Iterable[Batch], trainer: Trainer[Batch], updates: int) -> Iterable[Batch]:
+    """The batches of the updates still to make. Those before them are drawn again, unless there are no others."""
+    return islice(batches, trainer.done, None) if trainer.done < updates else ()
 
 
 def stored_parts(trainer: Trainer[Any]) -> dict[str, NDArray[Any]]:
