@@ -133,6 +133,24 @@ class SequenceLearner(Learner[ConfigT], ABC):
             )
 
 
+def shared_agent(
+    spec: TaskSpec,
+    hidden: int,
+    memory: str,
+    generators: Sequence[np.random.Generator],
+    *,
+    last_action: bool = False,
+    relu_after: bool = False,
+) -> Agent:
+    """One network for all agents, (o, id) -> H -> ReLU -> GRU H -> A; with memory "none" H -> H in the GRU's place.
+
+    The other arguments are those of `GRUAgent`, and mean nothing without memory.
+    """
+    if memory == "gru":
+        return GRUAgent(spec, hidden, last_action, generators, relu_after)
+    return MLPAgent(spec, hidden, True, generators)
+
+
 def unrolled(agent: Agent, observations: Tensor, last_actions: Tensor | None = None) -> Tensor:
     """What an agent gives at each row of sequences that start afresh: (R, T, B, N, D) -> (R, T, B, N, A).
 

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from methods.algorithms.joint import joint_state, state_size, team_reward
-from methods.algorithms.sequence_learner import Agent, SequenceLearner, unrolled
+from methods.algorithms.sequence_learner import Agent, SequenceLearner, shared_agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.base import Run, require
 from methods.data.sequences import SequenceBatch
-from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import greedy_choice
 from methods.networks.mixers import MixingNet, QMixer
 from methods.objectives.q_learning import td_target
@@ -216,9 +215,7 @@ class ValueTeamLearner(SequenceLearner[ConfigT], ABC):
 
         OG-MARL's network: no last action among the inputs, and a ReLU behind the GRU, which PyMARL's has not.
         """
-        if self.config.memory == "gru":
-            return GRUAgent(spec, self.config.hidden, False, generators, relu_after=True)
-        return MLPAgent(spec, self.config.hidden, True, generators)
+        return shared_agent(spec, self.config.hidden, self.config.memory, generators, relu_after=True)
 
     def new_team(self, data: Sequence[OfflineDataset], run: Run) -> ValueTeam:
         """Agents and mixer before the first update."""

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from methods.algorithms.filtered_acting import FilteredActing
-from methods.algorithms.sequence_learner import Agent, unrolled
+from methods.algorithms.sequence_learner import Agent, shared_agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.algorithms.value_team import chosen, new_adam
 from methods.base import Run
 from methods.data.sequences import SequenceBatch
 from methods.learners.bcq.config import BCQConfig
-from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import greedy_choice
 from methods.objectives.cloning import masked_mean, negative_log_likelihood
 from methods.objectives.q_learning import likely_actions, td_loss, td_target
@@ -49,10 +48,7 @@ class DiscreteBCQ(FilteredActing[BCQConfig]):
 
     def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> Agent:
         """(o, id) -> H -> ReLU -> GRU H -> ReLU -> A, as OG-MARL; without memory H -> H in the GRU's place."""
-        hidden = self.config.sizes(spec).hidden
-        if self.config.memory == "gru":
-            return GRUAgent(spec, hidden, False, generators, relu_after=True)
-        return MLPAgent(spec, hidden, True, generators)
+        return shared_agent(spec, self.config.sizes(spec).hidden, self.config.memory, generators, relu_after=True)
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> DiscreteBCQTrainer:
         """Reports `td_loss`, `cloning_loss`, `q`, the mean Q_i of recorded actions, and `likely`: see the trainer."""

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.algorithms.sequence_learner import Agent, SequenceLearner, unrolled
+from methods.algorithms.sequence_learner import Agent, SequenceLearner, shared_agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors, pretrain
 from methods.algorithms.value_team import ValueSettings, ValueTeam, ValueTrainer, new_adam, new_team
 from methods.base import Budget, Run
 from methods.data.sequences import SequenceBatch
 from methods.learners.cfcql.config import CFCQLConfig
-from methods.networks.agents import GRUAgent, MLPAgent
 from methods.objectives.cloning import masked_mean, negative_log_likelihood
 from methods.objectives.counterfactual import (
     counterfactual_gap,
@@ -80,9 +79,7 @@ class DiscreteCFCQL(SequenceLearner[CFCQLConfig]):
         return behaviour.requires_grad_(False)
 
     def _network(self, spec: TaskSpec, hidden: int, generators: Sequence[np.random.Generator]) -> Agent:
-        if self.config.memory == "gru":
-            return GRUAgent(spec, hidden, True, generators)
-        return MLPAgent(spec, hidden, True, generators)
+        return shared_agent(spec, hidden, self.config.memory, generators, last_action=True)
 
 
 class BehaviourTrainer:

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from methods.algorithms.joint import joint_state, state_size
 from methods.algorithms.replica_adam import ReplicaAdam
-from methods.algorithms.sequence_learner import Agent, SequenceLearner, unrolled
+from methods.algorithms.sequence_learner import Agent, SequenceLearner, shared_agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.base import Run
 from methods.data.sequences import SequenceBatch
 from methods.learners.omar.config import DISCRETE, OMARConfig
-from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.dueling import DuelingTwins
 from methods.networks.heads import greedy_choice
 from methods.objectives.cloning import masked_mean
@@ -56,10 +55,7 @@ class DiscreteOMAR(SequenceLearner[OMARConfig]):
 
     def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> Agent:
         """PyMARL's agent with its last action among the inputs; without memory a ReLU layer in place of the GRU."""
-        hidden = self.config.settings().hidden
-        if self.config.memory == "gru":
-            return GRUAgent(spec, hidden, True, generators)
-        return MLPAgent(spec, hidden, True, generators)
+        return shared_agent(spec, self.config.settings().hidden, self.config.memory, generators, last_action=True)
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> DiscreteOMARTrainer:
         """Reports `critic_loss`, `actor_loss`, `cql_gap` and `q`; see the trainer."""

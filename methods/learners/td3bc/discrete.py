@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from methods.algorithms.joint import joint_state, state_size, team_reward
-from methods.algorithms.sequence_learner import Agent, SequenceLearner, unrolled
+from methods.algorithms.sequence_learner import Agent, SequenceLearner, shared_agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.base import Run
 from methods.data.sequences import SequenceBatch, step_draws
 from methods.learners.td3bc.config import TD3BCConfig
-from methods.networks.agents import GRUAgent, MLPAgent
 from methods.networks.heads import greedy_choice
 from methods.networks.joint_critic import JointTwins, joint_one_hot
 from methods.objectives.cloning import masked_mean, negative_log_likelihood
@@ -56,10 +55,7 @@ class DiscreteTD3BC(SequenceLearner[TD3BCConfig]):
 
     def new_agent(self, spec: TaskSpec, generators: Sequence[np.random.Generator]) -> Agent:
         """(o, id) -> H -> ReLU -> GRU H -> A, one network for all agents; without memory H -> H in the GRU's place."""
-        hidden = self.config.sizes(spec).hidden
-        if self.config.memory == "gru":
-            return GRUAgent(spec, hidden, False, generators)
-        return MLPAgent(spec, hidden, True, generators)
+        return shared_agent(spec, self.config.sizes(spec).hidden, self.config.memory, generators)
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> DiscreteTD3BCTrainer:
         """Reports `critic_loss`, `actor_loss` and `q`, the mean Q^1 of recorded actions."""
