@@ -15,18 +15,19 @@ from typing import Literal
 
 from tasks.common.errors import UsageError
 from tasks.registry import TASKS, make_task
+from tasks.smac.task import missing_game
 
 Level = Literal["ok", "optional", "problem"]
 MIN_FREE_BYTES = 2 * 2**30
 
 OPTIONAL = {
-    "jax": ("SMAC on SMAX", "pip install 'augmarl[smax]'"),
+    "jaxmarl": ("SMAC and SMACv2 on SMAX", "pip install 'augmarl[smax]'"),
     "mujoco": ("MAMuJoCo", "pip install 'augmarl[mamujoco]'"),
     "mpe2": ("comparing our particle engine with the library", "pip install 'augmarl[dev]'"),
     "ray": ("the ray executor", "pip install 'augmarl[ray]'"),
     "submitit": ("the slurm executor", "pip install 'augmarl[slurm]'"),
     "openai": ("CODI's language-model oracle", "pip install 'augmarl[llm]'"),
-    "flashbax": ("OG-MARL vaults", "pip install 'augmarl[vault]'"),
+    "tensorstore": ("OG-MARL vaults", "pip install 'augmarl[vault]'"),
 }
 
 
@@ -95,11 +96,11 @@ def _language_model() -> Finding:
 
 
 def _starcraft() -> Finding:
-    path = os.environ.get("SC2PATH")
-    if path is None:
-        return Finding("SC2PATH", "optional", "not set; for StarCraft II itself, set it to the game's folder")
-    found = Path(path).is_dir()
-    return Finding("SC2PATH", "ok" if found else "problem", path if found else f"{path} is no folder")
+    missing = missing_game()
+    if missing is None:
+        return Finding("StarCraft II", "ok", os.environ["SC2PATH"])
+    wrong = "SC2PATH" in os.environ and not Path(os.environ["SC2PATH"]).is_dir()
+    return Finding("StarCraft II", "problem" if wrong else "optional", f"for tasks with engine=sc2: {missing}")
 
 
 def _chromium() -> Finding:
@@ -138,7 +139,9 @@ def _checkpoints() -> Iterator[Finding]:
             except Exception:  # a plugin task may fail in any way; the level is then not usable
                 missing.append(level)
         levels = ", ".join(task.behaviour_levels)
-        if missing:
+        if not levels:
+            yield Finding(name, "optional", "no policies; data are recorded at random, or imported")
+        elif missing:
             yield Finding(name, "optional", f"no {', '.join(missing)} policy; bench policy train '{name}'")
         else:
             yield Finding(name, "ok", f"policies: {levels}")

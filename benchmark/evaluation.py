@@ -12,9 +12,6 @@ from benchmark.checks import check_policy_actions
 from methods.base import LearnedPolicy
 from tasks.base import BatchedEnv, Step, Task
 
-MAX_ENVIRONMENTS = 8192
-"""Environments stepped together; more are run in turns. Episodes do not depend on it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -40,7 +37,7 @@ def evaluate(
     Raises:
         MethodError: if actions have the wrong shape or dtype, are out of range or not available.
     """
-    size = max(1, min(episodes, MAX_ENVIRONMENTS // policy.replicas))
+    size = max(1, min(episodes, task.most_envs // policy.replicas))
     parts: list[Outcome] = []
     for first in range(0, episodes, size):
         ids = range(first, min(first + size, episodes))
@@ -73,8 +70,9 @@ def _play(policy: LearnedPolicy, env: BatchedEnv, ids: Sequence[int], learner_na
         diverged |= check_policy_actions(
             actions, spec, replicas=R, batch=B, available_actions=available, learner_name=learner_name
         )
-        if diverged.any():  # their rows go on with some legal number, so that the engine meets no NaN
-            actions = np.where(diverged.reshape(R, *[1] * (actions.ndim - 1)), actions.dtype.type(0), actions)
+        if diverged.any():  # their rows go on with something legal, so that the engine meets no NaN
+            legal = actions.dtype.type(0) if available is None else available.argmax(axis=-1)
+            actions = np.where(diverged.reshape(R, *[1] * (actions.ndim - 1)), legal, actions)
         step = env.step(actions.reshape(R * B, *actions.shape[2:]))
         returns += running * spec.fold_rewards(step.rewards)
         ended = running & (step.terminals | step.truncations)

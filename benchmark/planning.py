@@ -99,7 +99,7 @@ def make_run_plan(
         UsageError: for an unknown method, task, dataset or parameter.
         RecordError: if a stored record cannot be read; it is not overwritten.
     """
-    planned, stale = [], Counter[str]()
+    planned, stale, lacking = [], Counter[str](), dict[str, str]()
     for group in groups:
         plan = plan_group(group)
         excluded = exclusion_of(group)
@@ -110,8 +110,13 @@ def make_run_plan(
             planned.append(PlannedGroup(plan, cells, unsupported))
             continue
         cells = tuple(_plan_cell(plan, seed, store, results, retry, force, stale) for seed in group.seeds)
+        missing = plan.task.unavailable()
+        if missing:
+            lacking[plan.spec.id] = missing
+            cells = tuple(_without_engine(cell, missing) if cell.state == "run" else cell for cell in cells)
         planned.append(PlannedGroup(plan, cells))
-    warnings = [
+    warnings = [f"{task}: cannot be played on this machine: {missing}." for task, missing in lacking.items()]
+    warnings += [
         f"{method}: its source has changed since {count} stored artefacts were made, and its version has not. "
         "They are used as they are; if the change moves numbers, raise `version`."
         for method, count in sorted(stale.items())
@@ -141,6 +146,11 @@ def _plan_cell(
     record = read_record(path) if path.exists() else None
     state, reason = _state(plan, seed, record, retry, force)
     return PlannedCell(seed, state, reason, tuple(stored))
+
+
+def _without_engine(cell: PlannedCell, missing: str) -> PlannedCell:
+    """Left out and not recorded: another machine can run it."""
+    return PlannedCell(cell.seed, "skipped", f"not on this machine: {missing}", cell.stored_stages)
 
 
 def _state(plan: GroupPlan, seed: int, record: RunRecord | None, retry: bool, force: bool) -> tuple[State, str]:

@@ -97,11 +97,19 @@ class Task(ABC):
     """One task of a family, built from a selector such as `mpe/spread[variant=mpe2]`."""
 
     behaviour_levels: ClassVar[tuple[str, ...]]
+    full_return: ClassVar[float | None] = None
+    """The team return that the field counts as 100 of the normalised score; None: what the shipped expert reaches."""
+    most_envs: ClassVar[int] = 8192
+    """Environments that are stepped together at most; more are run in turns."""
     spec: TaskSpec
 
     @abstractmethod
     def make_env(self, num_envs: int, seed: int) -> BatchedEnv:
         """A batched environment whose episodes derive from `seed`."""
+
+    def unavailable(self) -> str | None:
+        """What this machine lacks to play the task, and how to get it; None: nothing. Loads no engine."""
+        return None
 
     def environment_files(self) -> Mapping[str, str]:
         """SHA-256 of every file that is part of the decision process, by name, such as the weights of a prey.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,28 +34,46 @@ class RandomPolicy:
         return np.asarray(draws.argmax(axis=-1))
 
 
+class Played(NamedTuple):
+    """Team returns (E,) of episodes, and which were won (E,), where a win is defined."""
+
+    returns: Returns
+    won: NDArray[np.bool_] | None
+
+
 def evaluate(task: Task, policy: BehaviourPolicy, episodes: int, seed: int, batch: int = 250) -> Returns:
     """Team returns (E,) of `episodes` episodes, episode i being the one numbered i under `seed`."""
+    return play(task, policy, episodes, seed, batch).returns
+
+
+def play(task: Task, policy: BehaviourPolicy, episodes: int, seed: int, batch: int = 250) -> Played:
+    """Like `evaluate`, with the wins."""
     batch = min(batch, episodes)
-    env, returns = task.make_env(batch, seed), []
+    env, returns, wins = task.make_env(batch, seed), [], []
     for first in range(0, episodes, batch):
         shown = env.reset(range(first, first + batch))
         total = np.zeros(batch)
-        ended = np.zeros(batch, dtype=bool)
+        ended, won = np.zeros(batch, dtype=bool), np.zeros(batch, dtype=bool)
         while not ended.all():
             shown = env.step(policy.act(shown.observations, shown.available_actions))
             total += np.where(ended, 0.0, task.spec.fold_rewards(shown.rewards))
+            if shown.won is not None:
+                won |= shown.won & ~ended
             ended |= shown.terminals | shown.truncations
         returns.append(total)
-    return np.concatenate(returns)[:episodes]
+        wins.append(won)
+    env.close()
+    all_won = np.concatenate(wins)[:episodes] if task.spec.has_win else None
+    return Played(np.concatenate(returns)[:episodes], all_won)
 
 
-def summary(returns: Returns) -> dict[str, object]:
-    """Mean, standard deviation and deciles, as a card or a reference stores them."""
+def summary(returns: Returns, won: NDArray[np.bool_] | None = None) -> dict[str, object]:
+    """Mean, standard deviation and deciles, as a card or a reference stores them; the win rate where there is one."""
     deciles = np.percentile(returns, np.arange(10, 100, 10))
     return {
         "episodes": len(returns),
         "mean": round(float(returns.mean()), 4),
         "std": round(float(returns.std(ddof=1)), 4),
         "deciles": [round(float(decile), 3) for decile in deciles],
+        **({} if won is None else {"win_rate": round(float(won.mean()), 4)}),
     }

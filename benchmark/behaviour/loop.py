@@ -65,10 +65,14 @@ class TaskArena:
         return shown.observations, shown.rewards
 
 
-class OnlineLearner(Protocol):
-    """MATD3 or Imitation."""
+class HasActors(Protocol):
+    """A learner whose actors are perceptrons: weights and biases in turn, stacked by agent."""
 
     actors: list[Tensor]
+
+
+class OnlineLearner(HasActors, Protocol):
+    """MATD3 or Imitation."""
 
     def act(self, observations: Tensor) -> Tensor:
         """Exploring actions (B, N, A) for observations (B, N, D), one-hot where discrete."""
@@ -85,12 +89,14 @@ class Round:
         env_steps: taken before this round.
         uniform: whether this round explores uniformly.
         actors: a copy of the actors' weights that begin this round.
+        epsilon: share of random actions of a policy that explores so.
     """
 
     index: int
     env_steps: int
     uniform: bool
     actors: Weights
+    epsilon: float = 0.0
 
 
 def training_rounds(
@@ -132,7 +138,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def actor_weights(learner: OnlineLearner) -> Weights:
+def actor_weights(learner: HasActors) -> Weights:
     """The actors as the arrays of a policy file: w_k (N, in, out), b_k (N, out)."""
     weights: Weights = {}
     for layer in range(len(learner.actors) // 2):

@@ -22,10 +22,10 @@ from tasks.common.errors import AugMARLError, UsageError
 from tasks.common.seeding import derive_seed, make_generator
 from tasks.common.selector import Selector
 from tasks.mpe.engine import ParticleEngine
-from tasks.mpe.policies import save_policy
 from tasks.mpe.prey import PretrainedPrey, Prey
 from tasks.mpe.scenarios import EPISODE_LIMIT
-from tasks.mpe.task import CHECKPOINTS, ENGINE, ENGINE_VERSION, MPETask, make_task
+from tasks.mpe.task import ENGINE, ENGINE_VERSION, MPETask, make_task
+from tasks.policies import save_policy
 from tasks.spec import ActionSpec
 
 # Returns of one predator against an acceptable prey: about what the papers' own prey allows (docs/tasks.md).
@@ -70,7 +70,7 @@ def train_prey(
     task_selector: str,
     seed: int,
     *,
-    out: Path = CHECKPOINTS,
+    out: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, float]:
     """Trains and writes the prey of a task: the first one within the acceptance ranges.

@@ -12,7 +12,7 @@ from benchmark.checks.check import Check, EveryCheckpoint, equal, require_equal
 from benchmark.checks.returned import check_generated
 from benchmark.checks.sample_data import SHAPES, sample_dataset, sample_spec
 from benchmark.diagnosis import plain
-from methods.base import Augmenter, Budget, Checkpoint, Run
+from methods.base import Arrays, Augmenter, Budget, Checkpoint, Run
 from tasks.common.errors import MethodError
 from tasks.datasets.offline import OfflineDataset
 
@@ -39,6 +39,7 @@ def augmenter_checks(make: Callable[[], AnyAugmenter], name: str = "augmenter") 
 class _AugmenterSuite:
     def __init__(self, make: Callable[[], AnyAugmenter], name: str, shape: str) -> None:
         self.make, self.name, self.shape = make, name, shape
+        self._learned: dict[int, Arrays] = {}
 
     def properties(self) -> dict[str, Callable[[], None]]:
         return {
@@ -57,13 +58,13 @@ class _AugmenterSuite:
         }
 
     def valid(self) -> None:
-        self._generate(amount=None)
+        self._checked(self._fitted(), amount=None)
 
     def same_seed(self) -> None:
-        require_equal(self._generate(), self._generate(), f"{self.name}: two runs with one seed differ")
+        require_equal(self._generate(), self._checked(self._fitted()), f"{self.name}: two runs with one seed differ")
 
     def other_seed(self) -> None:
-        if type(self.make()).random and equal(self._generate(seed=3), self._generate(seed=4)):
+        if type(self.make()).random and equal(self._checked(self._fitted()), self._checked(self._fitted(4), seed=4)):
             raise MethodError(
                 f"{self.name}: seeds 3 and 4 give the same episodes. Draw from `run.generator(...)`, or set "
                 "`random = False` if nothing is drawn at all."
@@ -75,9 +76,8 @@ class _AugmenterSuite:
         require_equal(data, before, f"{self.name} changed the dataset it was given. Copy before writing")
 
     def amount(self) -> None:
-        augmenter, data = self.make(), self._data()
+        augmenter, data = self._fitted(), self._data()
         limit = data.spec.episode_limit
-        augmenter.fit(data, self._run(3, 30))
         for amount in (7, 40, 150):
             returned = augmenter.generate(data, self._run(3, amount))
             steps = check_generated(returned, data, data.spec, self.name).n_steps
@@ -88,7 +88,7 @@ class _AugmenterSuite:
                 )
 
     def amount_zero(self) -> None:
-        if episodes := self._generate(amount=0).n_episodes:
+        if episodes := self._checked(self._fitted(), amount=0).n_episodes:
             raise MethodError(f"{self.name} returned {episodes} episodes for `run.budget.amount` = 0, expected none.")
 
     def empty_input(self) -> None:
@@ -99,10 +99,11 @@ class _AugmenterSuite:
             raise MethodError(f"{self.name} made {steps} transitions out of data without episodes, expected none.")
 
     def refit(self) -> None:
-        augmenter, data = self.make(), self._data()
+        augmenter = self.make()
         augmenter.fit(self._data(seed=9), self._run(5, 30))
-        again = self._generate(data, augmenter=augmenter)
-        require_equal(again, self._generate(data), f"{self.name}: an earlier fit changes what a later one gives")
+        again = self._generate(augmenter=augmenter)
+        first = self._checked(self._fitted())
+        require_equal(again, first, f"{self.name}: an earlier fit changes what a later one gives")
 
     def state_round_trip(self) -> None:
         augmenter, data = self.make(), self._data()
@@ -122,7 +123,7 @@ class _AugmenterSuite:
             return
         for seed, member in zip(seeds, self._fit_together(seeds), strict=True):
             self._require_close(
-                self._fit_together((seed,))[0],
+                self._fitted(seed),
                 member,
                 TOGETHER,
                 f"seed {seed} fitted beside another differs from seed {seed} fitted alone. Draw for member r from "
@@ -188,6 +189,23 @@ class _AugmenterSuite:
     ) -> OfflineDataset:
         data = self._data() if data is None else data
         augmenter = self.make() if augmenter is None else augmenter
-        run = self._run(seed, amount)
-        augmenter.fit(data, run)
-        return check_generated(augmenter.generate(data, run), data, data.spec, self.name)
+        augmenter.fit(data, self._run(seed, amount))
+        return self._checked(augmenter, data, seed=seed, amount=amount)
+
+    def _checked(
+        self, augmenter: AnyAugmenter, data: OfflineDataset | None = None, *, seed: int = 3, amount: int | None = 30
+    ) -> OfflineDataset:
+        """What a fitted augmenter generates."""
+        data = self._data() if data is None else data
+        return check_generated(augmenter.generate(data, self._run(seed, amount)), data, data.spec, self.name)
+
+    def _fitted(self, seed: int = 3) -> AnyAugmenter:
+        """Fitted on the sample data; what was learned once is loaded, for fits are most of the time of a suite."""
+        augmenter, data = self.make(), self._data()
+        if seed in self._learned:
+            augmenter.load_state(self._learned[seed], data.spec)
+            return augmenter
+        augmenter.fit(data, self._run(seed, 30))
+        if type(augmenter).trains:
+            self._learned[seed] = {key: np.array(value) for key, value in augmenter.state().items()}
+        return augmenter

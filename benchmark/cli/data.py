@@ -120,28 +120,30 @@ def verify(
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(metavar="FORMAT:PATH", help="omar:PATH, a seed_<s>_data folder.")],
-    task: Annotated[str, typer.Option(help="The task that the data were recorded in.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FORMAT:WHERE", help="omar:FOLDER, og-marl:FOLDER, or og-marl:smac_v1/3m/Good.")
+    ],
+    task: Annotated[str | None, typer.Option(help="The task of the data. Default for a named vault: its own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write (.safetensors). Default: a name made here.")] = None,
+    home: Home = None,
 ) -> None:
-    """Turn foreign data into a dataset file. Formats: omar (folders of .npy files)."""
-    from tasks.datasets import omar, store
+    """Turn foreign data into a dataset file. Formats: omar (folders of .npy files), og-marl (flashbax vaults).
+
+    A vault that is named and not here is downloaded.
+    """
+    from benchmark.folders import home_folder
+    from benchmark.foreign import bring
+    from tasks.datasets import store
     from tasks.datasets.card import card_of_imported
 
-    folder, built = _omar_folder(source), _task(task)
-    data = omar.read(folder, built.spec)
-    kind = omar.data_type(folder)
-    name = f"omar-{kind}"
-    path = out or Path(f"{built.spec.id.replace('/', '--')}--{name}.safetensors")
-    card = card_of_imported(data, dataset=name, regime=kind, origin=folder.name)
+    brought = bring(*_foreign(source), task, home_folder(home) / "vaults")
+    data = brought.data
+    path = out or Path(f"{data.spec.id.replace('/', '--')}--{brought.name}.safetensors")
+    card = card_of_imported(data, dataset=brought.name, regime=brought.regime, origin=brought.origin)
     store.save(data, card, path)
-    typer.echo(f"{built.spec.id}: {data.n_episodes} episodes, {data.n_steps} transitions imported", err=True)
-    if (folder / f"obs_{built.spec.n_agents}.npy").exists():
-        typer.echo(
-            "note: the folder has a further agent, the prey. It moved by OMAR's own policy, ours moves by another: "
-            "policies learned from these data are evaluated in a slightly different task, and a replay will differ.",
-            err=True,
-        )
+    typer.echo(f"{data.spec.id}: {data.n_episodes} episodes, {data.n_steps} transitions imported", err=True)
+    for note in brought.notes:
+        typer.echo(f"note: {note}", err=True)
     typer.echo(path)
 
 
@@ -150,18 +152,19 @@ def export(
     target: Target,
     dataset: Dataset = None,
     *,
-    to: Annotated[str, typer.Option(metavar="FORMAT:PATH", help="omar:PATH, a folder to write into.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT:FOLDER", help="omar:FOLDER or og-marl:FOLDER, to write into.")],
     episodes: Episodes = None,
     seed: Seed = 0,
 ) -> None:
-    """Write a dataset in a foreign format. Formats: omar (folders of .npy files)."""
-    from tasks.datasets import omar, store
+    """Write a dataset in a foreign format. Formats: omar (folders of .npy files), og-marl (a flashbax vault)."""
+    from benchmark.foreign import FORMATS
+    from tasks.datasets import store
 
-    folder = _omar_folder(to)
+    kind, folder = _foreign(to)
     path = _locate(target, dataset, episodes, seed)
     store.verify_checksum(path)
     data = store.load(path)
-    omar.write(data, folder)
+    FORMATS[kind].write(data, Path(folder))
     typer.echo(f"{data.n_episodes} episodes, {data.n_steps} transitions written", err=True)
     typer.echo(folder)
 
@@ -200,15 +203,19 @@ def _obtain(task: str, dataset: str, episodes: int | None, seed: int) -> Path:
         return obtain_dataset(built.spec.id, request.text, episodes=episodes, seed=seed, progress=progress)
 
 
-def _omar_folder(text: str) -> Path:
+def _foreign(text: str) -> tuple[str, str]:
+    """Format and place."""
+    from benchmark.foreign import FORMATS
     from tasks.common.errors import UnknownNameError, UsageError
 
-    kind, separator, path = text.partition(":")
-    if not separator or not path:
-        raise UsageError(f"{text!r} names no format. Expected FORMAT:PATH, e.g. omar:simple_spread/expert/seed_0_data.")
-    if kind != "omar":
-        raise UnknownNameError("dataset format", kind, ["omar"])
-    return Path(path)
+    kind, separator, place = text.partition(":")
+    if not separator or not place:
+        raise UsageError(
+            f"{text!r} names no format. Expected FORMAT:WHERE, e.g. omar:simple_spread/expert/seed_0_data."
+        )
+    if kind not in FORMATS:
+        raise UnknownNameError("dataset format", kind, FORMATS)
+    return kind, place
 
 
 @contextmanager

@@ -36,12 +36,12 @@ def list_names(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     as_json: AsJson = False,
 ) -> None:
-    """List the names of one kind, with a line about each."""
-    rows = [{"name": name, "summary": summary} for name, summary in summaries(kind)]
+    """List the names of one kind, with a line about each; of tasks also sizes, and what is missing to play them."""
+    rows = _tasks() if kind is Kind.TASKS else [{"name": name, "summary": text} for name, text in summaries(kind)]
     if as_json:
         print_json(rows)
-    else:
-        print_rows(("name", "summary"), [(row["name"], row["summary"]) for row in rows])
+    elif rows:
+        print_rows(tuple(rows[0]), [tuple(map(_text, row.values())) for row in rows])
 
 
 def show(
@@ -83,6 +83,30 @@ def summaries(kind: Kind) -> list[tuple[str, str]]:
 
     table = registry_of(kind.value.removesuffix("s"))
     return [(name, table.entry(name).summary) for name in (*table.names(), *table.presets())]
+
+
+def _tasks() -> list[dict[str, Any]]:
+    """Every task: its engine and sizes, and whether this machine can play it. No engine is loaded."""
+    from tasks.registry import TASKS, make_task
+
+    rows = []
+    for name in TASKS.names():
+        task = make_task(name)
+        spec, action = task.spec, task.spec.action
+        rows.append(
+            {
+                "name": name,
+                "engine": spec.engine,
+                "agents": spec.n_agents,
+                "observation": spec.obs_dim,
+                "state": spec.state_dim if spec.state_dim is not None else "none",
+                "actions": f"{action.size} choices" if action.discrete else f"{action.size} numbers",
+                "limit": spec.episode_limit,
+                "here": task.unavailable() or "yes",
+                "summary": TASKS.entry(name).summary,
+            }
+        )
+    return rows
 
 
 def _text(value: Any) -> str:

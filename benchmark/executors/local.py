@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from benchmark.executors.base import Ended, EndKind, Event, Job, Progressed, Recorded, Started, job_to_json
@@ -95,6 +96,7 @@ class _Process:
             **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads),
             "AUGMARL_HOME": job.home,
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what CUDA needs to be deterministic
+            "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path(job.home) / "compiled")),
             "PYTHONUNBUFFERED": "1",
         }
         handle = subprocess.Popen(

@@ -9,14 +9,16 @@ from typing import Annotated
 import typer
 
 from benchmark.cli.options import AsJson, Results
-from tasks.common.errors import ExitCode
+from tasks.common.errors import ExitCode, MissingDependencyError
 
 app = typer.Typer(add_completion=False)
 
 
 @app.callback(invoke_without_command=True)
 def timing(
-    only: Annotated[str, typer.Option(help="Comma-separated groups: engine, data, learner, diffusion, startup.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Comma-separated groups: engine, smax, mujoco, data, learner, diffusion, startup.")
+    ] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:K.")] = "cpu",
     save: Annotated[bool, typer.Option("--save", help="Write the result to results/timings/.")] = False,
     results: Results = None,
@@ -37,7 +39,12 @@ def timing(
     taken = []
     for name, function in zip(groups, functions, strict=True):
         messages.print(f"{name}: {MEASUREMENTS[name][1]} ...")
-        taken += list(function(device))
+        try:
+            taken += list(function(device))
+        except MissingDependencyError as error:
+            if only:
+                raise
+            messages.print(f"{name}: left out. {error}")
     document = record.make_record(taken, device)
     if as_json:
         json.dump(document.model_dump(mode="json"), sys.stdout, indent=1)

@@ -51,6 +51,8 @@ MeasurementFunction = Callable[[str], Iterator[Measurement]]
 
 MEASUREMENTS: dict[str, tuple[str, str]] = {
     "engine": ("benchmark.timing.engines:measure", "the batched MPE core against mpe2's loop"),
+    "smax": ("benchmark.timing.battles:measure", "battles with a policy in the loop against JaxMARL's loop"),
+    "mujoco": ("benchmark.timing.robots:measure", "robots on all cores against a loop"),
     "data": ("benchmark.timing.data:measure", "opening a dataset of a million steps, and sampling from it"),
     "learner": ("benchmark.timing.learners:measure", "five seeds together against five one after another"),
     "diffusion": ("benchmark.timing.diffusion:measure", "the temporal U-Net against MADiff's in plain modules"),

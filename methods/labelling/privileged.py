@@ -10,8 +10,8 @@ from methods.labelling.windows import LabelWindows
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import BEHAVIOURS
 
-SKILL = {"expert": 3, "medium": 2, "learner": 1, "random": 0}
-"""A learner's replay is worse than a medium policy and better than chance."""  # inferred
+SKILL = {"expert": 3, "medium": 2, "learner": 1, "poor": 1, "random": 0}
+"""A learner's replay and a poor policy are worse than a medium one and better than chance."""  # inferred
 
 
 class PrivilegedOracle(Oracle):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tasks.common.errors import DataError
 from tasks.spec import TaskSpec
 
-BEHAVIOURS = ("expert", "medium", "random", "learner")
+BEHAVIOURS = ("expert", "medium", "random", "learner", "poor")
 """What the codes of the privileged `behaviour` column stand for; -1 is unknown."""
 
 PRIVILEGED = ("behaviour",)

@@ -75,6 +75,7 @@ _IMBALANCE = {
     "t_imb": Param(4, 1, 1_000_000),  # choice: MADiTS, Table 6 varies it over 2, 4, 6, 8
 }
 _NOISE = {"noise_std": Param(0.1, 0.0, 10.0)}  # OMAR, main.py `gaussian_noise_std`
+_OG_NOISE = {"noise_std": Param(0.2, 0.0, 10.0)}  # OG-MARL, multi-agent MuJoCo
 _EPSILON = {"epsilon": Param(0.05, 0.0, 1.0)}  # OG-MARL: greedy with epsilon 0.05
 
 
@@ -169,6 +170,18 @@ def expert(task: Task, params: Params) -> Plan:
 def medium(task: Task, params: Params) -> Plan:
     """OMAR's medium data, noise as for `expert`."""
     return _steady(_actor(task, "medium", params))
+
+
+@regime("good", "the expert as OG-MARL records it", levels=("expert",), continuous=_OG_NOISE, discrete=_EPSILON)
+def good(task: Task, params: Params) -> Plan:
+    """OG-MARL's good data: ε-greedy, or more noise than OMAR's."""
+    return _steady(_actor(task, "expert", params))
+
+
+@regime("poor", "the poor policy as OG-MARL records it", levels=("poor",), continuous=_OG_NOISE, discrete=_EPSILON)
+def poor(task: Task, params: Params) -> Plan:
+    """OG-MARL's poor data, noise as for `good`."""
+    return _steady(_actor(task, "poor", params))
 
 
 @regime("random", "all agents act uniformly at random")

@@ -18,9 +18,11 @@ from tasks.spec import TaskSpec
 
 Progress = Callable[[int, int, str], None]
 
-COLLECTION_BATCH = {"smac": 128, "smacv2": 128}
-"""Environments stepped together, by family; fixed, because float sums depend on the size of a batch."""
+COLLECTION_BATCH = {"smac": 128, "smacv2": 128, "mamujoco": 32, "sc2": 8}
+"""Environments stepped together, by engine or family; fixed, because float sums depend on the size of a batch."""
 DEFAULT_COLLECTION_BATCH = 256
+LARGE_BATCH, LARGE_EPISODE = 32, 2**22
+"""Where an episode's observations may take that many bytes, so many are recorded together: memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,9 @@ class Plan:
 
 def collection_batch(spec: TaskSpec) -> int:
     """How many episodes of a task are recorded together; part of a dataset's identity."""
-    return COLLECTION_BATCH.get(spec.family, DEFAULT_COLLECTION_BATCH)
+    batch = COLLECTION_BATCH.get(spec.engine, COLLECTION_BATCH.get(spec.family, DEFAULT_COLLECTION_BATCH))
+    large = 4 * spec.n_agents * spec.obs_dim * spec.episode_limit > LARGE_EPISODE
+    return min(batch, LARGE_BATCH) if large else batch
 
 
 def record(task: Task, plan: Plan, n_episodes: int, seed: int, progress: Progress) -> OfflineDataset:

@@ -123,9 +123,10 @@ def _first_observations(data: OfflineDataset, task: Task, seed: int) -> Finding:
     name = "reset range"
     if not data.n_episodes or (data.lengths == 1).all() or data.n_steps < data.n_episodes * 2:
         return Finding(name, True, "not applicable: the dataset holds independent transitions")
-    env = task.make_env(RESETS, derive_seed("verify", "reset", seed))
+    resets = min(RESETS, task.most_envs)
+    env = task.make_env(resets, derive_seed("verify", "reset", seed))
     try:
-        fresh = env.reset(range(RESETS))
+        fresh = env.reset(range(resets))
     finally:
         env.close()
     if fresh.observations.shape[1:] != data.observations.shape[1:] or fresh.observations.dtype != np.float32:
@@ -141,7 +142,7 @@ def _first_observations(data: OfflineDataset, task: Task, seed: int) -> Finding:
     outside = ~((first >= low - margin) & (first <= high + margin))
     strays = int(outside.any(axis=(1, 2)).sum())
     if strays <= THRESHOLD_SHARE * data.n_episodes:
-        detail = f"{data.n_episodes - strays} of {data.n_episodes} episodes start where {RESETS} resets do"
+        detail = f"{data.n_episodes - strays} of {data.n_episodes} episodes start where {resets} resets do"
         return Finding(name, True, detail)
     episode, agent, feature = (int(i) for i in np.argwhere(outside)[0])
     what = f"{data.spec.observation_features[feature]} = {first[episode, agent, feature]:.4g}"
@@ -160,12 +161,11 @@ def _replay(data: OfflineDataset, task: Task, seed: int) -> Finding:
         return Finding(name, True, "not applicable: the dataset is empty")
     if data.spec.action.discrete and not ((data.actions >= 0) & (data.actions < data.spec.action.size)).all():
         return Finding(name, False, "not run: recorded actions are none of the task's")
-    count = min(REPLAYED, data.n_steps)
+    count = min(REPLAYED, data.n_steps, task.most_envs)
     steps = np.sort(make_generator("verify", "replay", seed).choice(data.n_steps, size=count, replace=False))
     batch = transitions(data).gather(steps)
     env = task.make_env(count, derive_seed("verify", "replay", seed))
     try:
-        env.reset(range(count))
         env.restore(batch.observations)
         replayed = env.step(batch.actions)
     except UsageError as error:

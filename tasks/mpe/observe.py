@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.common.errors import DataError
+from tasks.common.products import product
 from tasks.mpe.physics import Float64, make_pairs, separations
-from tasks.mpe.products import product
 from tasks.mpe.scenarios import Scenario
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.mpe.products import product
+from tasks.common.products import product
 from tasks.mpe.scenarios import CONTACT_FORCE, CONTACT_MARGIN, DAMPING, TIME_STEP, Scenario, Variant
 
 Float64 = NDArray[np.float64]

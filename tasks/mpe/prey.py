@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.common.products import product
 from tasks.mpe.physics import Float64
-from tasks.mpe.products import product
 from tasks.mpe.scenarios import Scenario
 
 # Products of matrices round differently for different batch sizes and libraries (about 1e-15 in float64). On a

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.base import ActionArray, BehaviourPolicy, FloatArray, HistoryPhase, Task
+from tasks.base import ActionArray, FloatArray, HistoryPhase
+from tasks.common.choices import Choices, chosen, non_default
 from tasks.common.errors import UsageError
 from tasks.common.files import sha256_of
 from tasks.common.selector import Scalar, Selector
 from tasks.mpe.engine import ParticleEngine
 from tasks.mpe.env import ACTION_NAMES, MPEEnv
 from tasks.mpe.observe import feature_names
-from tasks.mpe.policies import ActionRule, load_history, load_policy, load_weights
 from tasks.mpe.prey import PretrainedPrey, Prey, ScriptedPrey
 from tasks.mpe.scenarios import ALIASES, EPISODE_LIMIT, Scenario, Variant, scenario
 from tasks.mpe.scene import contributions, make_scene
+from tasks.policies import PolicyTask, load_weights
+from tasks.references import load_references
 from tasks.scene import Scene
-from tasks.spec import ActionKind, ActionSpec, ScoreReferences, TaskSpec
+from tasks.spec import ActionKind, ActionSpec, TaskSpec
 
 ENGINE = "particle"
 ENGINE_VERSION = "1"  # raise when any transition changes; a new prey is one
@@ -33,7 +33,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 REFERENCES = Path(__file__).parent / "references.json"
 
 PreyKind = Literal["pretrained", "scripted"]
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: Choices = {
     "variant": ("omar", "mpe2"),
     "actions": ("continuous", "discrete"),
     "prey": ("pretrained", "scripted"),
@@ -49,19 +49,21 @@ class MPEParameters:
     prey: PreyKind = "pretrained"  # OMAR
 
 
-class MPETask(Task):
+class MPETask(PolicyTask):
     """One particle task. The team reward is the sum over agents (MADiTS and CODI through OffPyMARL).
 
     OMAR, INS and MASTARS report the mean (spread) or predator 0 (tag, world) instead: a third of the sum here.
     """
 
     behaviour_levels: ClassVar[tuple[str, ...]] = ("medium", "expert")
+    checkpoints: ClassVar[Path] = CHECKPOINTS
 
     def __init__(self, name: str, parameters: MPEParameters) -> None:
         self.name, self.parameters = name, parameters
         self.scenario = scenario(name, parameters.variant)
         self.spec = _spec(name, parameters, self.scenario)
-        self.rule: ActionRule = "argmax" if self.spec.action.discrete else "tanh"
+        self.rule = "argmax" if self.spec.action.discrete else "tanh"
+        self.folder = _folder(name, _non_default(parameters))
 
     def make_env(self, num_envs: int, seed: int) -> MPEEnv:
         """A batched environment; loads the prey where the task has one."""
@@ -86,38 +88,21 @@ class MPETask(Task):
         env.step(actions)
         return contributions(self._engine, env.kinematics)
 
-    def behaviour_policy(self, level: str) -> BehaviourPolicy:
-        """The shipped policy of level "expert" or "medium"."""
-        return load_policy(self._existing(level), self.rule)
-
     def training_history(self) -> Sequence[HistoryPhase]:
-        """Uniform exploration, then the actors of the expert's run until it reached the medium level."""
+        """Kept for continuous actions alone."""
         if self.rule != "tanh":
             raise UsageError(
                 f"{self.spec.id}: no training history is kept for discrete actions, so medium-replay is not possible. "
                 "Choose actions=continuous."
             )
-        return load_history(self._existing("history"), self.rule)
+        return super().training_history()
 
-    def behaviour_digest(self, level: str) -> str:
-        """SHA-256 of the file of a level ("expert", "medium", "history")."""
-        return sha256_of(self._existing(level))
-
-    @property
-    def folder(self) -> str:
-        """The folder of its checkpoints: the name and what differs from the default, e.g. `tag-mpe2-discrete`."""
-        return "-".join([self.name.removeprefix("mpe/"), *map(str, self._changed.values())])
-
-    def checkpoint(self, level: str, root: Path = CHECKPOINTS) -> Path:
+    def checkpoint(self, level: str, root: Path | None = None) -> Path:
         """Where the policy of a level lies. The prey does not depend on the actions of the predators."""
-        if level == "prey":
-            changed = {} if self.parameters.variant == "omar" else {"variant": self.parameters.variant}
-            return root / "-".join([self.name.removeprefix("mpe/"), *changed.values()]) / "prey.safetensors"
-        return root / self.folder / f"{level}.safetensors"
-
-    @property
-    def _changed(self) -> dict[str, Scalar]:
-        return _non_default(self.parameters)
+        if level != "prey":
+            return super().checkpoint(level, root)
+        variant = {} if self.parameters.variant == "omar" else {"variant": self.parameters.variant}
+        return (self.checkpoints if root is None else root) / _folder(self.name, variant) / "prey.safetensors"
 
     @cached_property
     def _engine(self) -> ParticleEngine:
@@ -137,17 +122,6 @@ class MPETask(Task):
             )
         return PretrainedPrey(load_weights(path))
 
-    def _existing(self, level: str) -> Path:
-        if level not in (*self.behaviour_levels, "history"):
-            raise UsageError(f"{self.spec.id}: level {level!r} is none of {', '.join(self.behaviour_levels)}.")
-        path = self.checkpoint(level)
-        if not path.exists():
-            raise UsageError(
-                f"{self.spec.id}: no {level} policy is shipped for this task. "
-                f"Train it with `bench policy train '{self.spec.id}'`."
-            )
-        return path
-
 
 def make_task(selector: Selector) -> MPETask:
     """The task of a selector such as `mpe/tag[variant=mpe2,actions=discrete]`; reads no weights.
@@ -157,30 +131,17 @@ def make_task(selector: Selector) -> MPETask:
     """
     name = ALIASES.get(selector.name, selector.name)
     has_prey = scenario(name, "omar").has_prey
-    valid = {key: values for key, values in _CHOICES.items() if has_prey or key != "prey"}
-    for key, value in selector.params.items():
-        if key not in valid:
-            raise UsageError(
-                f"{selector}: {name} has no parameter {key!r}.{_nearest(key, valid)} Parameters are "
-                + "; ".join(f"{known}={'|'.join(values)}" for known, values in valid.items())
-                + "."
-            )
-        if value not in valid[key]:
-            raise UsageError(
-                f"{selector}: {key}={value} is not possible.{_nearest(str(value), valid[key])} "
-                f"Choose {key}={'|'.join(valid[key])}."
-            )
-    return MPETask(name, MPEParameters(**selector.params))  # type: ignore[arg-type]  # checked just above
+    choices = {key: values for key, values in _CHOICES.items() if has_prey or key != "prey"}
+    return MPETask(name, MPEParameters(**chosen(selector, choices, name)))  # type: ignore[arg-type]  # checked by it
 
 
-def _nearest(word: str, known: Sequence[str] | dict[str, tuple[str, ...]]) -> str:
-    match = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {match[0]!r}?" if match else ""
+def _folder(name: str, changed: Mapping[str, Scalar]) -> str:
+    """The folder of checkpoints: the name and what differs from the default, e.g. `tag-mpe2-discrete`."""
+    return "-".join([name.removeprefix("mpe/"), *map(str, changed.values())])
 
 
 def _non_default(parameters: MPEParameters) -> dict[str, Scalar]:
-    chosen = {key: getattr(parameters, key) for key in ("variant", "actions", "prey")}
-    return {key: value for key, value in chosen.items() if value != getattr(MPEParameters(), key)}
+    return non_default({key: getattr(parameters, key) for key in _CHOICES}, _CHOICES)
 
 
 def _spec(name: str, parameters: MPEParameters, table: Scenario) -> TaskSpec:
@@ -206,24 +167,5 @@ def _spec(name: str, parameters: MPEParameters, table: Scenario) -> TaskSpec:
         team_reward="sum",
         agent_groups=(tuple(range(n)),),
         observation_features=names,
-        score_references=_references().get(task_id),
+        score_references=load_references(REFERENCES, ENGINE_VERSION).get(task_id),
     )
-
-
-@cache
-def _references() -> dict[str, ScoreReferences]:
-    """The measured references by task id; a measurement of another engine version does not count."""
-    if not REFERENCES.exists():
-        return {}
-    table = json.loads(REFERENCES.read_text())
-    return {
-        task_id: ScoreReferences(
-            random_return=row["random"]["mean"],
-            expert_return=row["expert"]["mean"],
-            episodes=row["episodes"],
-            seed=row["seed"],
-            provenance=row["provenance"],
-        )
-        for task_id, row in table["references"].items()
-        if row["engine_version"] == ENGINE_VERSION
-    }

@@ -179,7 +179,7 @@ def test_installed_plugins_run_through_the_harness(
     results = tmp_path / "results"
     monkeypatch.setenv("AUGMARL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AUGMARL_RESULTS", str(results))
-    done = bench("run", "--matrix", str(matrix), path=Path(both))
+    done = bench("run", "--matrix", str(matrix), "--executor", "inline", path=Path(both))
     assert done.returncode == ExitCode.FAILED_CELLS, done.stdout + done.stderr
     records = [json.loads(path.read_text()) for path in results.rglob("*.json")]
     found = {(record["cell"]["augmenter"], record["cell"]["seed"]): record for record in records}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
+import signal
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.forked import start_bench
 
 KILLS = 20
 MATRIX = """\
@@ -30,7 +32,7 @@ TOLERANCE = 1e-3  # a replicate that was alone after a kill trains in another ba
 def test_a_run_that_is_killed_again_and_again_gives_the_records_of_an_undisturbed_one(tmp_path: Path) -> None:
     matrix = tmp_path / "mine.yaml"
     matrix.write_text(MATRIX)
-    assert start(matrix, tmp_path / "undisturbed").wait(timeout=120) == 0
+    assert undisturbed(start(matrix, tmp_path / "undisturbed"))
     expected = records(tmp_path / "undisturbed")
     assert len(expected) == 2 * 4 * 2 * 2
 
@@ -43,34 +45,35 @@ def test_a_run_that_is_killed_again_and_again_gives_the_records_of_an_undisturbe
             kills += 1
             records(folder)  # whatever is there is whole
         else:
-            assert process.returncode == 0
+            assert process.exitcode == 0
             compare(records(folder), expected)
             rounds += 1
-    assert start(matrix, folder).wait(timeout=120) == 0
+    assert undisturbed(start(matrix, folder))
     compare(records(folder), expected)
 
 
-def start(matrix: Path, folder: Path) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "AUGMARL_HOME": str(folder / "home"),
-        "AUGMARL_RESULTS": str(folder / "results"),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "benchmark", "run", "--matrix", str(matrix), "--executor", "inline"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(matrix: Path, folder: Path) -> ForkServerProcess:
+    environment = {"AUGMARL_HOME": str(folder / "home"), "AUGMARL_RESULTS": str(folder / "results")}
+    return start_bench(("run", "--matrix", str(matrix), "--executor", "inline"), environment)
 
 
-def killed(process: subprocess.Popen[bytes], folder: Path, after: float) -> bool:
+def undisturbed(process: ForkServerProcess) -> bool:
+    """Waits for its end; whether it went well."""
+    process.join(timeout=120)
+    return process.exitcode == 0
+
+
+def killed(process: ForkServerProcess, folder: Path, after: float) -> bool:
     """Kills the process so long after it first wrote something; False if it was done before."""
     before = writes(folder)
-    while process.poll() is None and writes(folder) == before:
+    while process.is_alive() and writes(folder) == before:
         time.sleep(0.02)  # looking costs the other process time
     deadline = time.monotonic() + after
-    while process.poll() is None and time.monotonic() < deadline:
+    while process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.001)
     process.kill()
-    return process.wait(timeout=10) < 0
+    process.join(timeout=10)
+    return process.exitcode == -signal.SIGKILL
 
 
 def writes(folder: Path) -> int:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmark.behaviour.loop import LoopConfig, Round, training_rounds
+from benchmark.behaviour.recipes import loop_config
 from benchmark.behaviour.replay import EpisodeReplay
-from benchmark.behaviour.train import loop_config
 from methods.online.matd3 import ReplayBatch
 from tasks.base import FloatArray
 from tasks.common.selector import Selector

@@ -136,7 +136,7 @@ def test_doctor_says_what_is_there_and_fails_where_a_run_would(
     code, out, _ = bench("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(out)}
     assert code == ExitCode.OK
-    assert {"python", "torch", "cuda", "jax", "SC2PATH", "chromium", "disk", "mpe/spread"} <= set(findings)
+    assert {"python", "torch", "cuda", "jaxmarl", "StarCraft II", "chromium", "disk", "mpe/spread"} <= set(findings)
     assert findings["AUGMARL_RESULTS"]["level"] == "ok"
     (tmp_path / "nobodys").mkdir()  # a folder that happens to have the name of a package
     monkeypatch.syspath_prepend(str(tmp_path))

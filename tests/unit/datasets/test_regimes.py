@@ -30,7 +30,7 @@ def assert_same(first: OfflineDataset, second: OfflineDataset) -> None:
 def test_all_regimes_of_the_papers_are_there() -> None:
     assert set(regimes.REGIMES) == {
         *("exp", "exp-m", "exp-s", "md", "md-m", "md-s", "one-expert"),
-        *("expert", "medium", "medium-replay", "random"),
+        *("expert", "medium", "medium-replay", "random", "good", "poor"),
     }
 
 
@@ -90,7 +90,12 @@ def test_imbalance_needs_two_agents(toy_task: MakeTask) -> None:
         regimes.resolve(toy_task(1), "exp-m")
 
 
-@pytest.mark.parametrize("name", sorted(regimes.REGIMES))
+def test_a_level_that_a_task_lacks_is_refused(task: Task) -> None:
+    with pytest.raises(UsageError, match="has no 'poor' policy. It has: medium, expert"):
+        regimes.resolve(task, "poor")
+
+
+@pytest.mark.parametrize("name", sorted(set(regimes.REGIMES) - {"poor"}))
 def test_every_regime_records_valid_data(task: Task, name: str) -> None:
     data = record(task, name, 30, seed=1)
     data.validate()

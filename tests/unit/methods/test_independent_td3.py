@@ -212,21 +212,18 @@ def fit(
     return learner.fit(data, run)
 
 
+QUICK: dict[str, Any] = {
+    "hidden": 32,
+    "learning_rate": 3e-3,
+    "batch_norm": False,
+    "conservatism": 0.01,
+    "cql_samples": 4,
+}
 LEARNERS: list[IndependentTD3[Any]] = [
     ContinuousTD3BC(TD3BCConfig(hidden=32, alpha=50.0)),
-    ContinuousOMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01)),
-    ContinuousOMAR(
-        OMARConfig(
-            hidden=32,
-            learning_rate=3e-3,
-            batch_norm=False,
-            conservatism=0.01,
-            search="elites",
-            samples=20,
-            iterations=2,
-        )
-    ),
-    ContinuousOMAR(OMARConfig(hidden=32, learning_rate=3e-3, batch_norm=False, conservatism=0.01, tau=0.0)),
+    ContinuousOMAR(OMARConfig(**QUICK)),
+    ContinuousOMAR(OMARConfig(**QUICK, search="elites", samples=20, iterations=2)),
+    ContinuousOMAR(OMARConfig(**QUICK, tau=0.0)),
 ]
 
 
@@ -238,7 +235,7 @@ def test_the_best_action_of_a_bandit_is_found(learner: IndependentTD3[Any], boun
     Batch normalisation hides from a critic what all actions of a batch have in common, and here there is nothing else.
     """
     data, (low, high) = bandit(-0.1, 0.5, *bounds), bounds
-    action, _ = fit(learner, [data], updates=600).act(data.observations[None, :1], None)
+    action, _ = fit(learner, [data], updates=500, batch_size=32).act(data.observations[None, :1], None)
     np.testing.assert_allclose((action - low) / (high - low) * 2 - 1, 0.3, atol=0.12)
 
 
@@ -269,9 +266,9 @@ def test_a_later_reward_counts_discounted_and_not_beyond_a_true_end() -> None:
     data = sample_dataset("continuous", episodes=20).without_privileged()
     data = data.replace(rewards=np.ones_like(data.rewards))
     config = OMARConfig(hidden=32, conservatism=0.0, tau=0.0, discount=0.5, polyak=0.1)
-    going_on = fit(ContinuousOMAR(config), [data], updates=600).diagnosis(0)["final_q"]
+    going_on = fit(ContinuousOMAR(config), [data], updates=300).diagnosis(0)["final_q"]
     ended = data.replace(terminals=np.ones_like(data.terminals))
-    at_once = fit(ContinuousOMAR(config), [ended], updates=600).diagnosis(0)["final_q"]
+    at_once = fit(ContinuousOMAR(config), [ended], updates=300).diagnosis(0)["final_q"]
     assert going_on == pytest.approx(2.0, abs=0.15)
     assert at_once == pytest.approx(1.0, abs=0.1)
 

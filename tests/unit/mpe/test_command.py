@@ -35,7 +35,7 @@ def test_references_are_rewritten_whole(tmp_path: Path, monkeypatch: pytest.Monk
     shipped: list[MPETask] = references.shipped_tasks()[:1]
     monkeypatch.setattr(references, "shipped_tasks", lambda: shipped)
     path = tmp_path / "references.json"
-    first = references.measure_references(20, path)
+    first = references.measure_references("mpe", 20, path)
     content = path.read_bytes()
-    assert references.measure_references(20, path) == first
+    assert references.measure_references("mpe", 20, path) == first
     assert path.read_bytes() == content

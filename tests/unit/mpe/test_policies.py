@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.behaviour import train as training
-from benchmark.behaviour.evaluation import EVALUATION_SEED, RandomPolicy, evaluate
+from benchmark.behaviour.evaluation import EVALUATION_SEED, Played, RandomPolicy, evaluate
+from benchmark.behaviour.recipes import recipe_of
 from benchmark.behaviour.references import shipped_tasks
 from benchmark.behaviour.train import Progress, Rung, TrainingRun, train_behaviour
 from tasks.common.errors import DataError, StorageError, UsageError
 from tasks.common.files import sha256_of
 from tasks.common.selector import Selector
-from tasks.mpe.policies import MLPPolicy, load_card, load_weights, save_policy, stack_history
 from tasks.mpe.task import CHECKPOINTS, ENGINE_VERSION, REFERENCES, MPETask, make_task
+from tasks.policies import MLPPolicy, load_card, load_weights, save_policy, stack_history
 
 SHIPPED = [task.spec.id for task in shipped_tasks()]
 CONTINUOUS = [text for text in SHIPPED if "discrete" not in text]
@@ -128,8 +130,9 @@ def test_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["mpe/spread-4", "mpe/tag[prey=scripted]", "mpe/tag[actions=discrete,prey=scripted]"])
 def test_a_short_training_writes_a_whole_ladder(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"CARD_EPISODES": 20, "LADDER_EPISODES": 20, "CANDIDATES": 2, "EVALUATE_EVERY": 4}.items():
+    for name, value in {"CARD_EPISODES": 20, "LADDER_EPISODES": 20, "CANDIDATES": 2}.items():
         monkeypatch.setattr(training, name, value)
+    monkeypatch.setattr(training, "recipe_of", lambda task: replace(recipe_of(task), evaluate_every=4))
     told: list[Progress] = []
     means = train_behaviour(text, 1, steps=22_400, out=tmp_path, progress=told.append)
     assert list(means) == ["random", "medium", "expert"]
@@ -152,11 +155,11 @@ def test_medium_is_the_rung_nearest_to_half_way_before_the_expert(
     actors = [{"w0": np.full((1, 1, 1), n, np.float16)} for n in range(12)]
     run = TrainingRun(ladder=rungs, actors=actors, uniform_rounds=1)
 
-    def returns(task: MPETask, policy: MLPPolicy | RandomPolicy, episodes: int, seed: int) -> np.ndarray:
-        return np.full(episodes, policy.weights["w0"].item() if isinstance(policy, MLPPolicy) else 0.0)
+    def played(task: MPETask, policy: MLPPolicy | RandomPolicy, episodes: int, seed: int) -> Played:
+        return Played(np.full(episodes, policy.weights["w0"].item() if isinstance(policy, MLPPolicy) else 0.0), None)
 
     monkeypatch.setattr(training, "_train", lambda *_: run)
-    monkeypatch.setattr(training, "evaluate", returns)
+    monkeypatch.setattr(training, "play", played)
     # The best rung of all, 120, is no candidate; 51 is nearest to 50 and came after the expert.
     assert train_behaviour("mpe/spread", 0, steps=1, out=tmp_path) == {"random": 0.0, "medium": 57.0, "expert": 100.0}
     task = task_of("mpe/spread")

@@ -8,10 +8,10 @@ import pytest
 from benchmark.behaviour.prey import measure_prey
 from tasks.common.selector import Selector
 from tasks.mpe.engine import ParticleEngine
-from tasks.mpe.policies import load_card, load_weights
 from tasks.mpe.prey import PretrainedPrey, ScriptedPrey
 from tasks.mpe.scenarios import scenario
 from tasks.mpe.task import ENGINE_VERSION, make_task
+from tasks.policies import load_card, load_weights
 
 # (random, greedy chase), in the omar variant
 RANGES = {"mpe/tag": ((-10, 0), (100, 180)), "mpe/world": ((-10, 0), (50, 100))}

@@ -10,8 +10,8 @@ import pytest
 from tasks.common.errors import UnknownNameError, UsageError
 from tasks.common.selector import Selector
 from tasks.mpe import task as task_module
-from tasks.mpe.policies import HistoryPhase
 from tasks.mpe.task import MPETask, make_task
+from tasks.policies import HistoryPhase
 
 
 def task_of(text: str) -> MPETask:

@@ -1,0 +1,1 @@
+"""Multi-agent MuJoCo: robots whose joints are shared out among agents."""

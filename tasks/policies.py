@@ -1,0 +1,181 @@
+"""Shipped policies: small safetensors files with a JSON card, run with numpy alone.
+
+A file holds `w0, b0, w1, b1, w2, b2` with the agent as leading axis (w: (N, in, out), b: (N, out)), or a single network
+that all agents share and that sees each agent's number (1, D + N, out). A training history has one more axis in front,
+the snapshot, in float16, `episodes`, how long each snapshot acted, and for discrete actions `epsilon`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.base import ActionArray, BehaviourPolicy, BoolArray, FloatArray, HistoryPhase, Task
+from tasks.common.errors import DataError, StorageError, UsageError
+from tasks.common.files import sha256_of, write_bytes
+from tasks.common.products import product
+
+ActionRule = Literal["tanh", "argmax"]
+Weights = dict[str, NDArray[Any]]
+LAYERS = 3
+EXPLORATION_NOISE = 0.1  # of the behaviour learner (docs/tasks.md)
+
+
+@dataclass(frozen=True, slots=True)
+class MLPPolicy:
+    """Networks of three layers, one agent after the other: o_i -> ReLU -> ReLU -> tanh or argmax.
+
+    Attributes:
+        weights: w_k (N, in, out) and b_k (N, out), one network an agent; or (1, in, out) and (1, out), one for all,
+            whose input ends with the agent's number, one-hot.
+    """
+
+    weights: Mapping[str, FloatArray]
+    rule: ActionRule
+
+    def act(self, observations: FloatArray, available_actions: BoolArray | None) -> ActionArray:
+        """Greedy joint actions (B, N, A) float32 or (B, N) int64 for observations (B, N, D)."""
+        n_agents = observations.shape[1]
+        if len(self.weights["w0"]) < n_agents:
+            observations = with_agent_numbers(observations)
+        out = np.stack([self._network(agent, observations[:, agent]) for agent in range(n_agents)], axis=1)  # (B, N, A)
+        if self.rule == "tanh":
+            return np.asarray(np.tanh(out))
+        if available_actions is not None:
+            out = np.where(available_actions, out, -np.inf)
+        return np.asarray(out.argmax(axis=-1))
+
+    def _network(self, agent: int, x: FloatArray) -> FloatArray:
+        """Agent's raw outputs (B, A) for its observations (B, D)."""
+        network = min(agent, len(self.weights["w0"]) - 1)
+        for layer in range(LAYERS):
+            x = product(x, self.weights[f"w{layer}"][network]) + self.weights[f"b{layer}"][network]
+            if layer < LAYERS - 1:
+                np.maximum(x, 0.0, out=x)
+        return x
+
+
+def with_agent_numbers(observations: FloatArray) -> FloatArray:
+    """Observations (B, N, D) with each agent's number behind them, one-hot: (B, N, D + N)."""
+    batch, n_agents, _ = observations.shape
+    numbers = np.broadcast_to(np.eye(n_agents, dtype=np.float32), (batch, n_agents, n_agents))
+    return np.concatenate([observations, numbers], axis=-1)
+
+
+def load_weights(path: Path) -> Weights:
+    """The arrays of a policy file.
+
+    Raises:
+        StorageError: if the file is missing or not a safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(path.read_bytes()))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"Could not read the policy {path}: {error}. Reinstall augmarl, or train it again."
+        ) from error
+
+
+def load_policy(path: Path, rule: ActionRule) -> MLPPolicy:
+    """A shipped policy. Raises StorageError."""
+    weights = load_weights(path)
+    return MLPPolicy({name: array.astype(np.float32) for name, array in weights.items()}, rule)
+
+
+def load_history(path: Path, rule: ActionRule) -> list[HistoryPhase]:
+    """The phases of a training run: uniform exploration, then one actor after the other.
+
+    The actors of continuous tasks acted with Gaussian noise of 0.1, those of discrete ones with the file's ε.
+    """
+    weights = load_weights(path)
+    episodes = weights.pop("episodes")
+    epsilon = weights.pop("epsilon", np.zeros(len(episodes) - 1))
+    noise = EXPLORATION_NOISE if rule == "tanh" else 0.0
+    phases = [HistoryPhase(None, int(episodes[0]))]
+    for snapshot, count in enumerate(episodes[1:]):
+        layers = {name: array[snapshot].astype(np.float32) for name, array in weights.items()}
+        phases.append(HistoryPhase(MLPPolicy(layers, rule), int(count), noise, float(epsilon[snapshot])))
+    return phases
+
+
+def save_policy(path: Path, weights: Mapping[str, NDArray[Any]], card: Mapping[str, object]) -> None:
+    """Writes the arrays and, beside them, the card with their SHA-256. Raises StorageError."""
+    from safetensors.numpy import save
+
+    write_bytes(path, save({name: np.ascontiguousarray(array) for name, array in weights.items()}))
+    complete = {**card, "sha256": sha256_of(path)}
+    write_bytes(path.with_suffix(".json"), (json.dumps(complete, indent=2) + "\n").encode())
+
+
+def load_card(path: Path) -> dict[str, Any]:
+    """The card beside a policy file. Raises DataError if it is damaged."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"The card of {path} cannot be read: {error}.") from error
+    if not isinstance(card, dict):
+        raise DataError(f"The card of {path} is not a JSON object.")
+    return card
+
+
+def stack_history(
+    snapshots: Sequence[Mapping[str, NDArray[Any]]], episodes: Sequence[int], epsilon: Sequence[float] | None = None
+) -> Weights:
+    """The arrays of a history file. `episodes` has the length of the uniform phase first, then one a snapshot."""
+    if len(episodes) != len(snapshots) + 1:
+        raise DataError(f"{len(episodes)} episode counts for {len(snapshots)} snapshots; expected one more.")
+    stacked: Weights = {
+        name: np.stack([snapshot[name] for snapshot in snapshots]).astype(np.float16) for name in snapshots[0]
+    }
+    explored = {} if epsilon is None else {"epsilon": np.asarray(epsilon, dtype=np.float32)}
+    return {**stacked, "episodes": np.asarray(episodes, dtype=np.int64), **explored}
+
+
+class PolicyTask(Task):
+    """A task whose behaviour policies are files of this package.
+
+    Attributes:
+        checkpoints: the folder of its family's policies.
+        folder: that of the task within it.
+        rule: how the outputs of its policies become actions.
+    """
+
+    checkpoints: ClassVar[Path]
+    folder: str
+    rule: ActionRule
+
+    def checkpoint(self, level: str, root: Path | None = None) -> Path:
+        """Where the policy of a level lies, below the family's folder or another."""
+        return (self.checkpoints if root is None else root) / self.folder / f"{level}.safetensors"
+
+    def behaviour_policy(self, level: str) -> BehaviourPolicy:
+        """The shipped policy of a level."""
+        return load_policy(self._existing(level), self.rule)
+
+    def training_history(self) -> Sequence[HistoryPhase]:
+        """Uniform exploration, then the policies of the expert's run until it reached the medium level."""
+        return load_history(self._existing("history"), self.rule)
+
+    def behaviour_digest(self, level: str) -> str:
+        """SHA-256 of the file of a level, or of the "history"."""
+        return sha256_of(self._existing(level))
+
+    def _existing(self, level: str) -> Path:
+        if level not in (*self.behaviour_levels, "history"):
+            raise UsageError(f"{self.spec.id}: level {level!r} is none of {', '.join(self.behaviour_levels)}.")
+        path = self.checkpoint(level)
+        if not path.exists():
+            raise UsageError(
+                f"{self.spec.id}: no {level} policy is shipped for this task. "
+                f"Train it with `bench policy train '{self.spec.id}'`."
+            )
+        return path

@@ -1,0 +1,1 @@
+"""Battles of StarCraft II units: SMAC's maps and SMACv2's rosters."""
