@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from benchmark.behaviour.battles import BattleConfig, battle_rounds
+from benchmark.behaviour.episodes import EpisodesConfig, MATD3Player, QMIXPlayer, episode_rounds
 from benchmark.behaviour.loop import LoopConfig, OnlineLearner, Round, TaskArena, training_rounds
 from benchmark.behaviour.teacher import AssignmentTeacher
 from methods.online.imitation import Imitation, ImitationConfig
@@ -15,6 +15,7 @@ from methods.online.matd3 import MATD3, MATD3Config
 from methods.online.qmix import QMIX, QMIXConfig
 from tasks.common.errors import UsageError
 from tasks.common.seeding import derive_seed, make_generator
+from tasks.mamujoco.task import MAMuJoCoTask
 from tasks.mpe.task import MPETask
 from tasks.policies import PolicyTask
 from tasks.smac.task import SMACTask
@@ -31,6 +32,7 @@ class Recipe:
         num_envs: episodes a round.
         evaluate_every: rounds between two rungs of the ladder.
         keeps_history: whether the policies of all rounds are shipped for `medium-replay`.
+        to_the_limit: whether every episode lasts as long as it may.
     """
 
     algorithm: str
@@ -39,6 +41,7 @@ class Recipe:
     num_envs: int
     evaluate_every: int
     keeps_history: bool
+    to_the_limit: bool = False
 
 
 def recipe_of(task: PolicyTask) -> Recipe:
@@ -51,6 +54,8 @@ def recipe_of(task: PolicyTask) -> Recipe:
         return _particles(task)
     if isinstance(task, SMACTask):
         return _battle(task)
+    if isinstance(task, MAMuJoCoTask):
+        return _robot(task)
     raise UsageError(
         f"{task.spec.id}: there is no way yet to train behaviour policies for tasks of {task.spec.family}."
     )
@@ -75,6 +80,7 @@ def _particles(task: MPETask) -> Recipe:
         num_envs=loop.num_envs,
         evaluate_every=2,  # tag goes from random to two thirds of its expert in ten rounds
         keeps_history=task.rule == "tanh",
+        to_the_limit=True,
     )
 
 
@@ -116,13 +122,13 @@ def _particle_learner(
 
 
 def _battle(task: SMACTask) -> Recipe:
-    loop, config, spec = BattleConfig(), QMIXConfig(), task.spec
+    loop, config, spec = EpisodesConfig(), QMIXConfig(), task.spec
 
     def rounds(seed: int) -> Iterator[Round]:
         env = task.make_env(loop.num_envs, derive_seed("train", seed))
         sizes = (spec.n_agents, spec.obs_dim, spec.state_dim or 0, spec.action.size)
-        learner = QMIX(config, sizes, make_generator("weights", seed))
-        return battle_rounds(env, loop, learner, torch.Generator().manual_seed(seed))
+        player = QMIXPlayer(QMIX(config, sizes, make_generator("weights", seed)), env, loop)
+        return episode_rounds(env, loop, player, torch.Generator().manual_seed(seed))
 
     return Recipe(
         algorithm="qmix",
@@ -130,5 +136,28 @@ def _battle(task: SMACTask) -> Recipe:
         rounds=rounds,
         num_envs=loop.num_envs,
         evaluate_every=10,  # a rung costs as much as four rounds
+        keeps_history=True,
+    )
+
+
+# -- robots --------------------------------------------------------------------------------------------------------
+
+
+def _robot(task: MAMuJoCoTask) -> Recipe:
+    loop = EpisodesConfig(num_envs=32, updates_per_step=16.0, batch_size=256, reward_scale=0.1)
+    config, spec = MATD3Config(hidden=128, discount=0.99, polyak=0.005), task.spec
+
+    def rounds(seed: int) -> Iterator[Round]:
+        env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
+        weights = make_generator("weights", seed)
+        learner = MATD3(config, spec.n_agents, spec.obs_dim, spec.action, generator, weights)
+        return episode_rounds(env, loop, MATD3Player(learner, env, loop), generator)
+
+    return Recipe(
+        algorithm="matd3",
+        config={**asdict(loop), **asdict(config)},
+        rounds=rounds,
+        num_envs=loop.num_envs,
+        evaluate_every=2,
         keeps_history=True,
     )

@@ -183,7 +183,7 @@ def _save_history(
     explored = [run.epsilons[start] for start in starts] if task.rule == "argmax" else None
     weights = stack_history([run.actors[start] for start in starts], episodes.tolist(), explored)
     extra = {"level": "history", "episodes": int(episodes.sum()), "snapshots": len(starts)}
-    if not task.spec.has_win:  # episodes end by time alone
+    if recipe.to_the_limit:
         extra["env_steps"] = int(episodes.sum()) * task.spec.episode_limit
     save_policy(task.checkpoint("history", out), weights, {**card, **extra})
 

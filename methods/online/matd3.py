@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +37,7 @@ class MATD3Config:
     temperature: float = 1.0  # OffPyMARL, of the Gumbel-softmax
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayBatch:
+class ReplayBatch(NamedTuple):
     """A batch of joint transitions. Discrete actions are one-hot.
 
     Shapes: observations, next_observations (B, N, D); actions (B, N, A); rewards (B, N); terminals (B,) bool.

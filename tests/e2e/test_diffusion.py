@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from benchmark.records import RunRecord, read_records
+from tests.forked import start_bench
 
 Start = Callable[..., "subprocess.Popen[str]"]
 SECONDS = 600  # for machines under load; each run takes well under a minute
@@ -67,7 +68,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_variants_share_a_fit_and_records_hold_what_was_told(start: Start, tmp_path: Path) -> None:
     plan = json.loads(finish(start("plan", "--matrix", "diffusion-smoke", "--json")))
     assert plan["fits"] == {"missing": 5 * 2, "cells": 8 * 2}
-    finish(start("run", "--matrix", "diffusion-smoke", "--jobs", "2", "--timeout", str(SECONDS), "--json"))
+    finish(start("run", "--matrix", "diffusion-smoke", "--executor", "inline", "--timeout", str(SECONDS), "--json"))
     records = {(r.cell.augmenter, r.cell.seed): r for r in read_records(tmp_path / "results")}
     assert [record.status for record in records.values()] == ["ok"] * 16
     assert len(files(tmp_path / "home", "fit")) == 10
@@ -119,21 +120,23 @@ def test_a_killed_fit_goes_on_from_its_checkpoint(start: Start, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_killed_diffusion_model_ends_bit_identical(start: Start, tmp_path: Path) -> None:
+def test_a_killed_diffusion_model_ends_bit_identical(environment: dict[str, str], tmp_path: Path) -> None:
     name = matrix(tmp_path, "madiff", "smoke[diffusion_updates=150]")
     run = ("run", "--matrix", name, "--executor", "inline", "--checkpoint-seconds", "0")
     place, fits, kills = tmp_path / "home" / "checkpoints", tmp_path / "home" / "artefacts" / "fit", 0
     while kills < 3 and not list(fits.rglob("fit.safetensors")):
         before = saves(place)
-        process = start(*run)
-        wait_for(lambda: process.poll() is not None or saves(place) != before)  # noqa: B023  # called at once
+        process = start_bench(run, environment)
+        wait_for(lambda: not process.is_alive() or saves(place) != before)  # noqa: B023  # called at once
         time.sleep(0.3 * kills)
         process.kill()
-        process.communicate()
+        process.join()
         kills += 1
     assert kills > 1
-    finish(start(*run))
     undisturbed = {"AUGMARL_HOME": str(tmp_path / "other"), "AUGMARL_RESULTS": str(tmp_path / "r")}
-    finish(start("run", "--matrix", name, "--executor", "inline", **undisturbed))
+    for variables in ({}, undisturbed):
+        process = start_bench(run, {**environment, **variables})
+        process.join(timeout=SECONDS)
+        assert process.exitcode == 0
     for stage in ("fit", "augmented"):
         assert files(tmp_path / "home", stage) == files(tmp_path / "other", stage)

@@ -1,8 +1,9 @@
-"""QMIX and its online loop, on a game whose numbers say where they come from."""
+"""The online loop of episodes that end when they end, QMIX and MATD3 in it, on games of numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.behaviour.battles import BattleConfig, TransitionReplay, battle_rounds
+from benchmark.behaviour.episodes import EpisodesConfig, MATD3Player, QMIXPlayer, Replay, episode_rounds
+from methods.online.matd3 import ReplayBatch
 from methods.online.qmix import QMIX, JointTransitions, QMIXConfig
 from tasks.base import ActionArray, BatchedEnv, Step
 from tasks.spec import ActionSpec, TaskSpec
@@ -85,7 +87,7 @@ class Listener:
         self.batches.append(batch)
 
 
-CONFIG = BattleConfig(
+CONFIG = EpisodesConfig(
     num_envs=4, updates_per_step=2.0, warm_up_steps=10, epsilon_steps=20, epsilon=0.1, batch_size=256, reward_scale=0.5
 )
 
@@ -97,7 +99,9 @@ def test_exploration_is_total_at_first_and_falls_to_its_share() -> None:
 
 def test_only_steps_of_running_episodes_are_learned_from_and_true_ends_alone_are_terminal() -> None:
     env, learner = Game(4), Listener()
-    rounds = list(islice(battle_rounds(env, CONFIG, learner, torch.Generator().manual_seed(0)), 4))  # type: ignore[arg-type]
+    rounds = list(
+        islice(episode_rounds(env, CONFIG, QMIXPlayer(learner, env, CONFIG), torch.Generator().manual_seed(0)), 4)
+    )  # type: ignore[arg-type]
     assert [r.env_steps for r in rounds] == [0, 10, 20, 30]  # 1 + 2 + 3 + 4 steps a round
     assert [r.uniform for r in rounds] == [True, True, False, False]
     assert [r.epsilon for r in rounds] == pytest.approx([1.0, 1.0, 0.55, 0.1])
@@ -124,7 +128,7 @@ def test_only_steps_of_running_episodes_are_learned_from_and_true_ends_alone_are
 
 
 def test_the_replay_forgets_the_oldest_and_fits_into_memory() -> None:
-    replay = TransitionReplay(3, Game(1))
+    replay: Replay[JointTransitions] = Replay(3)
     for number in range(5):
         one = torch.full((1, 2, 1), float(number))
         replay.add(
@@ -189,7 +193,7 @@ def test_the_loss_equals_plain_loops() -> None:
 
 
 def test_the_best_joint_action_is_found() -> None:
-    config = BattleConfig(num_envs=16, updates_per_step=4.0, warm_up_steps=100, epsilon_steps=400, batch_size=32)
+    config = EpisodesConfig(num_envs=16, updates_per_step=4.0, warm_up_steps=100, epsilon_steps=400, batch_size=32)
     learner = QMIX(QMIXConfig(hidden=16, learning_rate=3e-3), (2, 1, 1, 3), np.random.default_rng(0))
     env = Game(16)
     scaled = env.show
@@ -208,7 +212,52 @@ def test_the_best_joint_action_is_found() -> None:
     env.show = small_numbers  # type: ignore[method-assign]  # what is seen tells nothing
     generator = torch.Generator().manual_seed(0)
     before = learner.act(torch.zeros(1, 2, 1), torch.tensor([[[True, True, False]] * 2])).tolist()
-    list(islice(battle_rounds(env, config, learner, generator), 40))
+    list(islice(episode_rounds(env, config, QMIXPlayer(learner, env, config), generator), 40))
     found = learner.act(torch.zeros(1, 2, 1), torch.tensor([[[True, True, False]] * 2])).tolist()
     assert found == [[0, 0]], before
     assert learner.act(torch.zeros(1, 2, 1), torch.tensor([[[False, True, False]] * 2])).tolist() == [[1, 1]]
+
+
+class Walk(Game):
+    """The same lengths and numbers with continuous actions; agent i is paid its first action plus i."""
+
+    spec = replace(SPEC, id="toy/walk", action=ActionSpec(kind="continuous", size=2, low=-1.0, high=1.0))
+
+    def step(self, actions: ActionArray) -> Step:
+        self.given.append(actions.copy())
+        self.t += 1
+        shown = self.show(np.zeros(self.num_envs))
+        return replace(shown, rewards=(actions[..., 0] + np.arange(2)).astype(np.float32))
+
+
+class Steady:
+    """Acts with 0.25 and keeps every batch that it is trained on."""
+
+    def __init__(self) -> None:
+        self.actors: list[Tensor] = [torch.zeros(2, 1, 2), torch.zeros(2, 1, 2)]
+        self.batches: list[ReplayBatch] = []
+
+    def act(self, observations: Tensor) -> Tensor:
+        return torch.full((*observations.shape[:2], 2), 0.25)
+
+    def update(self, batch: ReplayBatch) -> None:
+        self.batches.append(batch)
+
+
+def test_robots_are_paid_one_by_one_and_start_uniformly() -> None:
+    env, learner = Walk(4), Steady()
+    player = MATD3Player(learner, env, CONFIG)  # type: ignore[arg-type]
+    rounds = list(islice(episode_rounds(env, CONFIG, player, torch.Generator().manual_seed(0)), 4))
+    assert [r.uniform for r in rounds] == [True, True, False, False]
+    first = np.stack(env.given[:4])  # round 0; in round 1 the warm-up is over, and exploration still total
+    assert np.unique(first).size == first.size
+    assert np.abs(first).max() <= 1.0
+    assert (np.stack(env.given[8:]) == 0.25).all()
+    for batch in learner.batches:
+        assert batch.rewards.shape == (256, 2)
+        expected = 0.5 * (batch.actions[:, :, 0] + torch.arange(2))
+        torch.testing.assert_close(batch.rewards, expected)
+        number = batch.observations[:, 0, 0]
+        assert (batch.next_observations[:, 1, 0] == number + 1).all()
+        episode, t = number // 10, number % 10
+        assert (batch.terminals == ((t == episode % 4) & (episode % 4 < 3))).all()
