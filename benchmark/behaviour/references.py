@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import track
 
 from benchmark.behaviour.evaluation import EVALUATION_SEED, RandomPolicy, evaluate, summary
@@ -59,7 +60,7 @@ def measure_references(family: str, episodes: int = 1_000, path: Path | None = N
     """
     rows: dict[str, object] = {}
     means: dict[str, tuple[float, float]] = {}
-    for task in track(measured_tasks(family), description="Tasks", transient=True):
+    for task in track(measured_tasks(family), description="Tasks", console=Console(stderr=True), transient=True):
         spec = task.spec
         low = evaluate(task, RandomPolicy(spec, EVALUATION_SEED), episodes, EVALUATION_SEED)
         high, source = _expert(task, episodes)

@@ -16,6 +16,7 @@ from methods.learners import LEARNERS
 from tasks.datasets.regimes import REGIMES
 from tasks.mpe.task import MPETask
 from tasks.registry import TASKS, make_task
+from tasks.smac.maps import BATTLES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -70,6 +71,17 @@ def test_the_table_of_returns_is_that_of_the_cards() -> None:
             f"{expert['evaluation']['mean']:.1f} ± {expert['evaluation']['std']:.1f} | {expert['algorithm']} |"
         )
         assert line in page("tasks").splitlines()
+
+
+def test_the_random_returns_of_battles_are_those_that_were_measured() -> None:
+    references = json.loads((ROOT / "tasks/smac/references.json").read_text())["references"]
+    assert set(references) == set(BATTLES)
+    for task_id, row in references.items():
+        random = row["random"]
+        assert f"| `{task_id}` | {random['mean']:.2f} ± {random['std']:.2f} |" in page("tasks").splitlines()
+        known = make_task(task_id).spec.score_references
+        assert known is not None
+        assert (known.random_return, known.expert_return) == (random["mean"], 20.0)
 
 
 def test_the_budget_of_quick_is_told_as_it_is() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmark.behaviour.evaluation import RandomPolicy, evaluate
 from tasks.base import Step
 from tasks.common.errors import DataError, UsageError
 from tasks.registry import make_task
@@ -82,6 +83,14 @@ def test_a_won_battle_returns_20_and_a_lost_one_less_than_its_damage(battle: lis
     assert returns[won] == pytest.approx(20.0, abs=1e-3)
     # 3 · 45 health, 10 for each of at most 2 kills (or 3 where both teams fell): 165 of 365 points
     assert returns[~won].max() <= 20 * 165 / 365 + 1e-3
+
+
+def test_random_play_returns_what_the_references_say() -> None:
+    task = make_task("smac/3m")
+    references = task.spec.score_references
+    assert references is not None
+    returns = evaluate(task, RandomPolicy(task.spec, 5), 128, seed=99, batch=64)
+    assert returns.mean() == pytest.approx(references.random_return, abs=3 * returns.std() / np.sqrt(128))
 
 
 def test_battles_end_when_one_team_has_fallen(battle: list[Step]) -> None:
