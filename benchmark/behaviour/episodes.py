@@ -21,7 +21,7 @@ RowsT = TypeVar("RowsT", bound=tuple[Any, ...])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodesConfig:
-    """How experience is gathered and used, found by measurement (docs/tasks.md)."""
+    """How experience is gathered and used; starting values, not yet tuned to any task."""
 
     num_envs: int = 64  # inferred
     updates_per_step: float = 2.0  # inferred: per step of all environments, fewer once some episodes have ended

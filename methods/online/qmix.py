@@ -21,7 +21,7 @@ from methods.objectives.q_learning import td_loss, td_target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QMIXConfig:
-    """PyMARL's settings where it has them; the others are found by measurement (docs/tasks.md)."""
+    """PyMARL's settings where they fit agents without memory; the others are starting values, not yet tuned."""
 
     hidden: int = 128  # inferred; PyMARL: a GRU of 64
     mixing_embed: int = 32  # PyMARL
