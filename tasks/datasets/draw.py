@@ -126,7 +126,9 @@ def _actions(ax: Axes, summary: Summary) -> None:
         for agent in range(agents):
             positions = np.arange(size) + (agent - (agents - 1) / 2) * width
             ax.bar(positions, use[agent], width * 0.92, color=AGENT_COLOURS[agent], label=f"agent {agent}")
-        ax.set_xticks(range(size), [name.replace("_", "-") for name in summary.action_names])
+        slanted = {"rotation": 35.0, "ha": "right", "rotation_mode": "anchor"}
+        turned: dict[str, Any] = slanted if size > 6 else {}  # or names overlap
+        ax.set_xticks(range(size), [name.replace("_", "-") for name in summary.action_names], **turned)
         ax.set_ylim(0, use.max() * 1.25)
         ax.legend(frameon=False, ncols=min(agents, 4), fontsize=9.5, loc="upper left", borderaxespad=0.2)
         ax.set_ylabel("share of steps")
