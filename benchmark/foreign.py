@@ -36,26 +36,14 @@ class Brought:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How a project's data are read, from a place and for a task that may be named, and written."""
+    """How a project's data are read and written.
+
+    `read` takes a folder or the name of a vault, the task or None where the place says it, and the folder of vaults. It
+    raises UsageError where place or task do not fit the format, and DataError where the data do not fit the task.
+    """
 
     read: Callable[[str, str | None, Path], Brought]
     write: Callable[[OfflineDataset, Path], None]
-
-
-def bring(kind: str, place: str, task: str | None, vaults: Path) -> Brought:
-    """Reads foreign data.
-
-    Args:
-        kind: one of FORMATS.
-        place: a folder; or the name of a vault.
-        task: what they were recorded in; None where the place says so.
-        vaults: where named vaults are kept.
-
-    Raises:
-        UsageError: if the place or the task does not fit the format.
-        DataError: if the data do not fit the task.
-    """
-    return FORMATS[kind].read(place, task, vaults)
 
 
 def _read_omar(place: str, task: str | None, vaults: Path) -> Brought:

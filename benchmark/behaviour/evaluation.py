@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.base import ActionArray, BehaviourPolicy, BoolArray, FloatArray, Task
+from tasks.base import ActionArray, BatchedEnv, BehaviourPolicy, BoolArray, FloatArray, Task
 from tasks.common.seeding import make_generator
 from tasks.spec import TaskSpec
 
@@ -50,21 +51,27 @@ def play(task: Task, policy: BehaviourPolicy, episodes: int, seed: int, batch: i
     """Like `evaluate`, with the wins."""
     batch = min(batch, episodes)
     env, returns, wins = task.make_env(batch, seed), [], []
-    for first in range(0, episodes, batch):
-        shown = env.reset(range(first, first + batch))
-        total = np.zeros(batch)
-        ended, won = np.zeros(batch, dtype=bool), np.zeros(batch, dtype=bool)
-        while not ended.all():
-            shown = env.step(policy.act(shown.observations, shown.available_actions))
-            total += np.where(ended, 0.0, task.spec.fold_rewards(shown.rewards))
-            if shown.won is not None:
-                won |= shown.won & ~ended
-            ended |= shown.terminals | shown.truncations
-        returns.append(total)
-        wins.append(won)
-    env.close()
+    with closing(env):
+        for first in range(0, episodes, batch):
+            total, won = _episodes(env, policy, range(first, first + batch))
+            returns.append(total)
+            wins.append(won)
     all_won = np.concatenate(wins)[:episodes] if task.spec.has_win else None
     return Played(np.concatenate(returns)[:episodes], all_won)
+
+
+def _episodes(env: BatchedEnv, policy: BehaviourPolicy, ids: range) -> tuple[Returns, NDArray[np.bool_]]:
+    """Team returns and wins of one episode an environment."""
+    shown = env.reset(ids)
+    total = np.zeros(len(ids))
+    ended, won = np.zeros(len(ids), dtype=np.bool_), np.zeros(len(ids), dtype=np.bool_)
+    while not ended.all():
+        shown = env.step(policy.act(shown.observations, shown.available_actions))
+        total += np.where(ended, 0.0, env.spec.fold_rewards(shown.rewards))
+        if shown.won is not None:
+            won |= shown.won & ~ended
+        ended |= shown.terminals | shown.truncations
+    return total, won
 
 
 def summary(returns: Returns, won: NDArray[np.bool_] | None = None) -> dict[str, object]:

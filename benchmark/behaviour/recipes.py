@@ -33,6 +33,7 @@ class Recipe:
         evaluate_every: rounds between two rungs of the ladder.
         keeps_history: whether the policies of all rounds are shipped for `medium-replay`.
         to_the_limit: whether every episode lasts as long as it may.
+        share: of the episodes of evaluations, where one episode takes seconds.
     """
 
     algorithm: str
@@ -42,6 +43,11 @@ class Recipe:
     evaluate_every: int
     keeps_history: bool
     to_the_limit: bool = False
+    share: float = 1.0
+
+    def episodes(self, usual: int) -> int:
+        """How many episodes an evaluation has, where it usually has so many."""
+        return max(2, round(self.share * usual))
 
 
 def recipe_of(task: PolicyTask) -> Recipe:
@@ -160,4 +166,5 @@ def _robot(task: MAMuJoCoTask) -> Recipe:
         num_envs=loop.num_envs,
         evaluate_every=2,
         keeps_history=True,
+        share=0.1,  # a policy that stands makes a thousand steps an episode
     )

@@ -87,7 +87,7 @@ def train_behaviour(
         progress: called at each rung of the ladder.
 
     Returns:
-        The mean team returns of "random" and of every level over 1,000 episodes.
+        The mean team returns of "random" and of every level over 1,000 episodes, or the recipe's share of them.
 
     Raises:
         UsageError: if not exactly one of `steps` and `seconds` is given, or there is no way to train the task.
@@ -100,8 +100,10 @@ def train_behaviour(
     recipe, started = recipe_of(task), time.perf_counter()
     with one_thread():
         run = _train(task, recipe, seed, steps, seconds, progress)
-    low = float(play(task, RandomPolicy(task.spec, seed), CARD_EPISODES, EVALUATION_SEED).returns.mean())
-    chosen, middle = _levels(task, run, low, seed)
+    low = float(
+        play(task, RandomPolicy(task.spec, seed), recipe.episodes(CARD_EPISODES), EVALUATION_SEED).returns.mean()
+    )
+    chosen, middle = _levels(task, recipe, run, low, seed)
 
     length = f"--steps {steps}" if steps is not None else f"--seconds {seconds:g}"
     command = f"bench policy train '{task.spec.id}' --seed {seed} {length}"
@@ -109,7 +111,7 @@ def train_behaviour(
     means = {"random": low}
     for level in task.behaviour_levels:
         rung = chosen[level]
-        played = play(task, MLPPolicy(rung.weights, task.rule), CARD_EPISODES, EVALUATION_SEED)
+        played = play(task, MLPPolicy(rung.weights, task.rule), recipe.episodes(CARD_EPISODES), EVALUATION_SEED)
         means[level] = float(played.returns.mean())
         extra = {"level": level, "env_steps": rung.env_steps, "evaluation": summary(*played)}
         save_policy(task.checkpoint(level, out), rung.weights, {**card, **extra, "random_return": round(low, 4)})
@@ -135,7 +137,9 @@ def _train(
         finished = start.env_steps >= steps if steps is not None else run.wall_seconds >= (seconds or 0.0)
         if start.index % recipe.evaluate_every == 0 or finished:
             policy = MLPPolicy(start.actors, task.rule)
-            mean = float(play(task, policy, LADDER_EPISODES, derive_seed("ladder", stage)).returns.mean())
+            mean = float(
+                play(task, policy, recipe.episodes(LADDER_EPISODES), derive_seed("ladder", stage)).returns.mean()
+            )
             run.ladder.append(Rung(start.index, start.env_steps, mean, start.actors))
             if progress is not None:
                 progress(Progress(start.env_steps, steps, run.wall_seconds, mean))
@@ -147,25 +151,25 @@ def _train(
     raise AssertionError("rounds never end")
 
 
-def _levels(task: PolicyTask, run: TrainingRun, low: float, seed: int) -> tuple[dict[str, Rung], float]:
+def _levels(task: PolicyTask, recipe: Recipe, run: TrainingRun, low: float, seed: int) -> tuple[dict[str, Rung], float]:
     """The rung of every level, and the return half way between random and expert."""
     candidates = [rung for rung in run.ladder if rung.round % EXPERT_EVERY == 0 or rung is run.ladder[-1]]
     best = sorted(candidates, key=lambda rung: -rung.mean_return)[:CANDIDATES]
-    high, _, expert = max(_again(task, best, seed), key=lambda scored: scored[:2])
+    high, _, expert = max(_again(task, recipe, best, seed), key=lambda scored: scored[:2])
     before = [rung for rung in run.ladder if rung.env_steps <= expert.env_steps]
     chosen = {"expert": expert}
     for level in task.behaviour_levels[:-1]:
         goal = low + SHARES[level] * (high - low)
         nearest = sorted(before, key=lambda rung: abs(rung.mean_return - goal))[:CANDIDATES]  # at once
-        chosen[level] = min(_again(task, nearest, seed), key=lambda scored: abs(scored[0] - goal))[2]
+        chosen[level] = min(_again(task, recipe, nearest, seed), key=lambda scored: abs(scored[0] - goal))[2]
     return chosen, (low + high) / 2
 
 
-def _again(task: PolicyTask, rungs: list[Rung], seed: int) -> list[tuple[float, int, Rung]]:
+def _again(task: PolicyTask, recipe: Recipe, rungs: list[Rung], seed: int) -> list[tuple[float, int, Rung]]:
     episodes = derive_seed("choice", task.spec.id, seed)
     scored = []
     for rung in rungs:
-        returns = play(task, MLPPolicy(rung.weights, task.rule), CARD_EPISODES, episodes).returns
+        returns = play(task, MLPPolicy(rung.weights, task.rule), recipe.episodes(CARD_EPISODES), episodes).returns
         scored.append((float(returns.mean()), rung.env_steps, rung))
     return scored
 

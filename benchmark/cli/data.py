@@ -132,11 +132,12 @@ def import_(
     A vault that is named and not here is downloaded.
     """
     from benchmark.folders import home_folder
-    from benchmark.foreign import bring
+    from benchmark.foreign import FORMATS
     from tasks.datasets import store
     from tasks.datasets.card import card_of_imported
 
-    brought = bring(*_foreign(source), task, home_folder(home) / "vaults")
+    kind, place = _foreign(source)
+    brought = FORMATS[kind].read(place, task, home_folder(home) / "vaults")
     data = brought.data
     path = out or Path(f"{data.spec.id.replace('/', '--')}--{brought.name}.safetensors")
     card = card_of_imported(data, dataset=brought.name, regime=brought.regime, origin=brought.origin)

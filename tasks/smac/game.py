@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -79,20 +79,36 @@ def serve(connection: Connection, make: Launch, battle: RealBattle, seed: int) -
                 return
             if command == "close":
                 return
-            connection.send(_reset(game, *arguments) if command == "reset" else _step(game, battle, *arguments))
+            connection.send((_reset if command == "reset" else _step)(game, battle, *arguments))
     finally:
         game.close()
 
 
-def _reset(game: Any, seed: int) -> Shown:
-    """A new battle; rosters and positions are drawn from `seed`, what the game draws itself is not."""
+def _reset(game: Any, battle: RealBattle, seed: int) -> Shown:
+    """A new battle; rosters and positions are drawn from `seed`, what the game draws itself is not.
+
+    smacv2 shuffles teams with Python's global generator, and looks at enemies with numpy's: it takes no other. Both
+    are this process's, in which nothing but one game draws.
+    """
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  # smacv2 draws from the global generators
-    for distribution in getattr(game, "env_key_to_distribution_map", {}).values():
-        if hasattr(distribution, "rng"):
-            distribution.rng = np.random.default_rng(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # see above
+    if battle.roster:
+        reseed(game.env_key_to_distribution_map.values(), seed)
     game.reset()  # its result is None after a retry within smacv2
-    return Shown(**_views(game))
+    return Shown(**_views(game, battle))
+
+
+def reseed(distributions: Iterable[Any], seed: int) -> None:
+    """Gives smacv2's distributions generators of their own: those of positions hold others, each with its generator."""
+    waiting, count = list(distributions), 0
+    while waiting:
+        distribution = waiting.pop(0)
+        for name, value in vars(distribution).items():
+            if name == "rng":
+                distribution.rng = np.random.default_rng([seed, count])
+            elif hasattr(value, "generate"):
+                waiting.append(value)
+        count += 1
 
 
 def _step(game: Any, battle: RealBattle, actions: list[int]) -> Shown:
@@ -103,15 +119,21 @@ def _step(game: Any, battle: RealBattle, actions: list[int]) -> Shown:
     both_live = info.get("dead_allies", 0) < battle.allies and info.get("dead_enemies", 0) < battle.enemies
     truncated = bool(over) and not won and both_live
     return Shown(
-        **_views(game), reward=float(reward), terminal=bool(over) and not truncated, truncated=truncated, won=won
+        **_views(game, battle),
+        reward=float(reward),
+        terminal=bool(over) and not truncated,
+        truncated=truncated,
+        won=won,
     )
 
 
-def _views(game: Any) -> dict[str, Any]:
+def _views(game: Any, battle: RealBattle) -> dict[str, Any]:
+    # Agent by agent: the masks of all agents at once pass through smacv2's wrapper for teams of two alone.
+    masks = [game.get_avail_agent_actions(agent) for agent in range(battle.allies)]
     return {
         "observations": np.stack(game.get_obs()).astype(np.float32),
         "states": np.asarray(game.get_state(), dtype=np.float32),
-        "available": np.asarray(game.get_avail_actions(), dtype=np.bool_),
+        "available": np.asarray(masks, dtype=np.bool_),
     }
 
 

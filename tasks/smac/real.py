@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tasks.smac.maps import BATTLES
 
-NO_OP, STOP_INDEX, FIRST_ATTACK = 0, 1, 6
+NO_OP = 0
 ACTIONS = ("no_op", "stop", "north", "south", "east", "west")
 
 

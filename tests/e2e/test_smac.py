@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def test_a_battle_runs_from_recording_to_records(start: Start, tmp_path: Path) -> None:
-    if find_spec("jaxmarl") is None:
-        pytest.skip("needs the extra smax")
     one = ("--only", "task=smac/3m", "--only", "augmenter=duplicate", "--only", "learner=qmix-cql")
     process = start("run", "--matrix", "smac-smoke", *one, "--jobs", "1", "--json")
     out, err = process.communicate(timeout=280)

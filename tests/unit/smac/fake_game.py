@@ -31,9 +31,9 @@ class FakeGame:
     def get_state(self) -> np.ndarray:
         return np.full(self.battle.state_dim, self.number)
 
-    def get_avail_actions(self) -> list[list[int]]:
+    def get_avail_agent_actions(self, agent: int) -> list[int]:
         living, dead = [0, 1, 1, 1, 1, 1, 1, 0, 0], [1] + [0] * 8
-        return [living, living, dead if self.steps >= 2 else living]
+        return dead if agent == 2 and self.steps >= 2 else living
 
     def step(self, actions: list[int]) -> tuple[float, bool, dict[str, Any]]:
         self.steps += 1

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.common.errors import AugMARLError, DataError, UsageError
 from tasks.registry import make_task
-from tasks.smac.game import Launch
+from tasks.smac.game import Launch, reseed
 from tasks.smac.game_env import GameEnv, Patience
 from tasks.smac.task import StarCraftTask
 from tests.unit.smac.fake_game import BreakingGame, EndlessGame, FakeGame, HangingGame, LosingGame, NeverStarts
@@ -145,3 +145,26 @@ def test_bad_input_is_refused_before_the_game_sees_it(play: Play) -> None:
     with pytest.raises(UsageError, match="at least one"):
         play(FakeGame, 0)
     assert env.step(STOP).rewards.any()
+
+
+class Positions:
+    """A distribution that holds others, as smacv2's of start positions do."""
+
+    def __init__(self, *inner: Positions) -> None:
+        self.rng = np.random.default_rng()
+        self.config = {"p": 0.5}
+        self.first, self.second = (*inner, None, None)[:2]
+
+    def generate(self) -> list[float]:
+        held = [other for other in (self.first, self.second) if other is not None]
+        return [float(self.rng.random()), *(value for other in held for value in other.generate())]
+
+
+def test_every_distribution_within_another_draws_from_the_seed() -> None:
+    teams, places = Positions(), Positions(Positions(), Positions(Positions()))
+    draws = []
+    for seed in (3, 3, 4):
+        reseed([teams, places], seed)
+        draws.append([*teams.generate(), *places.generate()])
+    assert draws[0] == draws[1]
+    assert len({*draws[0], *draws[2]}) == 10  # five generators, no two alike, and none as of another seed
