@@ -77,6 +77,15 @@ class BehaviourPolicy(Protocol):
         """Greedy joint actions (B, N, A) float32 or (B, N) int64 for observations (B, N, D)."""
 
 
+class StochasticPolicy(BehaviourPolicy, Protocol):
+    """A policy of discrete actions that can also be drawn from."""
+
+    def sample(
+        self, observations: FloatArray, available_actions: BoolArray | None, uniform: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Joint actions (B, N) from the softmax over available actions, by inversion of uniform numbers (B, N)."""
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryPhase:
     """A stretch of a training run: which policy acted, for how many episodes, with which exploration.
@@ -85,12 +94,14 @@ class HistoryPhase:
         policy: None while the run explored uniformly at random.
         noise_std: of the Gaussian added to continuous actions, then clipped to the bounds.
         epsilon: probability of a uniformly random available action (discrete tasks).
+        sampled: whether actions were drawn from the policy's softmax; it is a `StochasticPolicy` then.
     """
 
     policy: BehaviourPolicy | None
     episodes: int
     noise_std: float = 0.0
     epsilon: float = 0.0
+    sampled: bool = False
 
 
 class Task(ABC):
@@ -149,11 +160,14 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def training_history(self) -> Sequence[HistoryPhase]:
-        """How the expert's training run acted until it first reached the medium level, in order (medium-replay).
+    def training_history(self, until: str = "medium") -> Sequence[HistoryPhase]:
+        """How the expert's training run acted, in order.
+
+        Args:
+            until: where it first reached the "medium" level (medium-replay), or came to the "expert" (replay).
 
         Raises:
-            UsageError: if no history is shipped.
+            UsageError: if no history is shipped that goes so far.
         """
 
     @abstractmethod

@@ -2,7 +2,9 @@
 
 A file holds `w0, b0, w1, b1, w2, b2` with the agent as leading axis (w: (N, in, out), b: (N, out)), or a single network
 that all agents share and that sees each agent's number (1, D + N, out). A training history has one more axis in front,
-the snapshot, in float16, `episodes`, how long each snapshot acted, and for discrete actions `epsilon`.
+the snapshot, in float16, and `episodes`, how long each snapshot acted. Policies of discrete actions explored with
+`epsilon`, or were drawn from where there is none. `medium` is the number of episodes until that level was reached, in
+histories that go on to the expert.
 """
 
 from __future__ import annotations
@@ -41,15 +43,30 @@ class MLPPolicy:
 
     def act(self, observations: FloatArray, available_actions: BoolArray | None) -> ActionArray:
         """Greedy joint actions (B, N, A) float32 or (B, N) int64 for observations (B, N, D)."""
+        if self.rule == "tanh":
+            return np.asarray(np.tanh(self._outputs(observations)))
+        return np.asarray(self._logits(observations, available_actions).argmax(axis=-1))
+
+    def sample(
+        self, observations: FloatArray, available_actions: BoolArray | None, uniform: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Joint actions (B, N) from the softmax over available actions, by inversion of uniform numbers (B, N)."""
+        logits = self._logits(observations, available_actions).astype(np.float64)
+        weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        below = weights.cumsum(axis=-1)
+        # The first action whose cumulated weight exceeds the number: one of weight 0 never is.
+        return np.asarray((below <= uniform[..., None] * below[..., -1:]).sum(axis=-1))
+
+    def _logits(self, observations: FloatArray, available_actions: BoolArray | None) -> FloatArray:
+        out = self._outputs(observations)
+        return out if available_actions is None else np.where(available_actions, out, np.float32(-np.inf))
+
+    def _outputs(self, observations: FloatArray) -> FloatArray:
+        """Raw outputs (B, N, A)."""
         n_agents = observations.shape[1]
         if len(self.weights["w0"]) < n_agents:
             observations = with_agent_numbers(observations)
-        out = np.stack([self._network(agent, observations[:, agent]) for agent in range(n_agents)], axis=1)  # (B, N, A)
-        if self.rule == "tanh":
-            return np.asarray(np.tanh(out))
-        if available_actions is not None:
-            out = np.where(available_actions, out, -np.inf)
-        return np.asarray(out.argmax(axis=-1))
+        return np.stack([self._network(agent, observations[:, agent]) for agent in range(n_agents)], axis=1)
 
     def _network(self, agent: int, x: FloatArray) -> FloatArray:
         """Agent's raw outputs (B, A) for its observations (B, D)."""
@@ -91,20 +108,31 @@ def load_policy(path: Path, rule: ActionRule) -> MLPPolicy:
     return MLPPolicy({name: array.astype(np.float32) for name, array in weights.items()}, rule)
 
 
-def load_history(path: Path, rule: ActionRule) -> list[HistoryPhase]:
+def load_history(path: Path, rule: ActionRule, until: str = "medium") -> list[HistoryPhase]:
     """The phases of a training run: uniform exploration, then one actor after the other.
 
-    The actors of continuous tasks acted with Gaussian noise of 0.1, those of discrete ones with the file's ε.
+    The actors of continuous tasks acted with Gaussian noise of 0.1; those of discrete ones with the file's ε, or as
+    they were drawn.
+
+    Raises:
+        StorageError: if the file cannot be read.
+        UsageError: if it ends before `until`.
     """
     weights = load_weights(path)
-    episodes = weights.pop("episodes")
-    epsilon = weights.pop("epsilon", np.zeros(len(episodes) - 1))
-    noise = EXPLORATION_NOISE if rule == "tanh" else 0.0
-    phases = [HistoryPhase(None, int(episodes[0]))]
-    for snapshot, count in enumerate(episodes[1:]):
+    episodes, medium = weights.pop("episodes"), weights.pop("medium", None)
+    if until == "expert" and medium is None:
+        raise UsageError(
+            f"The training history {path} ends at the medium level, so `replay` is not possible. Choose medium-replay."
+        )
+    epsilon, drawn = weights.pop("epsilon", None), np.zeros(len(episodes) - 1)
+    sampled, noise = rule == "argmax" and epsilon is None, EXPLORATION_NOISE if rule == "tanh" else 0.0
+    left = int(episodes.sum()) if until == "expert" or medium is None else int(medium[0])
+    phases = [HistoryPhase(None, min(left, int(episodes[0])))]
+    for snapshot, (count, explored) in enumerate(zip(episodes[1:], drawn if epsilon is None else epsilon, strict=True)):
+        left -= phases[-1].episodes
         layers = {name: array[snapshot].astype(np.float32) for name, array in weights.items()}
-        phases.append(HistoryPhase(MLPPolicy(layers, rule), int(count), noise, float(epsilon[snapshot])))
-    return phases
+        phases.append(HistoryPhase(MLPPolicy(layers, rule), min(left, int(count)), noise, float(explored), sampled))
+    return [phase for phase in phases if phase.episodes]
 
 
 def save_policy(path: Path, weights: Mapping[str, NDArray[Any]], card: Mapping[str, object]) -> None:
@@ -128,7 +156,10 @@ def load_card(path: Path) -> dict[str, Any]:
 
 
 def stack_history(
-    snapshots: Sequence[Mapping[str, NDArray[Any]]], episodes: Sequence[int], epsilon: Sequence[float] | None = None
+    snapshots: Sequence[Mapping[str, NDArray[Any]]],
+    episodes: Sequence[int],
+    epsilon: Sequence[float] | None = None,
+    medium: int | None = None,
 ) -> Weights:
     """The arrays of a history file. `episodes` has the length of the uniform phase first, then one a snapshot."""
     if len(episodes) != len(snapshots) + 1:
@@ -136,8 +167,10 @@ def stack_history(
     stacked: Weights = {
         name: np.stack([snapshot[name] for snapshot in snapshots]).astype(np.float16) for name in snapshots[0]
     }
-    explored = {} if epsilon is None else {"epsilon": np.asarray(epsilon, dtype=np.float32)}
-    return {**stacked, "episodes": np.asarray(episodes, dtype=np.int64), **explored}
+    extra: Weights = {} if epsilon is None else {"epsilon": np.asarray(epsilon, dtype=np.float32)}
+    if medium is not None:
+        extra["medium"] = np.asarray([medium], dtype=np.int64)
+    return {**stacked, "episodes": np.asarray(episodes, dtype=np.int64), **extra}
 
 
 class PolicyTask(Task):
@@ -161,9 +194,9 @@ class PolicyTask(Task):
         """The shipped policy of a level."""
         return load_policy(self._existing(level), self.rule)
 
-    def training_history(self) -> Sequence[HistoryPhase]:
-        """Uniform exploration, then the policies of the expert's run until it reached the medium level."""
-        return load_history(self._existing("history"), self.rule)
+    def training_history(self, until: str = "medium") -> Sequence[HistoryPhase]:
+        """Uniform exploration, if there was any, then the policies of the expert's run."""
+        return load_history(self._existing("history"), self.rule, until)
 
     def behaviour_digest(self, level: str) -> str:
         """SHA-256 of the file of a level, or of the "history"."""

@@ -21,10 +21,11 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Length in environment steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length in seconds; 300 if neither is given.")] = None,
+    algorithm: Annotated[str | None, typer.Option(help="Another than the task's first; in battles: qmix.")] = None,
     prey: Annotated[bool, typer.Option("--prey", help="Train the task's prey instead.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the checkpoints; the package's by default.")] = None,
 ) -> None:
-    """Train a task's behaviour policies, MATD3 on particles and QMIX in battles; write every level with its card."""
+    """Train a task's behaviour policies: MATD3 for particles and robots, MAPPO for battles. Every level has a card."""
     from benchmark.behaviour.prey import train_prey  # here: `bench --help` must not load torch
     from benchmark.behaviour.train import train_behaviour
 
@@ -34,7 +35,9 @@ def train(
         return
     if steps is None and seconds is None:
         seconds = 300.0
-    means = train_behaviour(task, seed, steps=steps, seconds=seconds, out=out, progress=_print_progress)
+    means = train_behaviour(
+        task, seed, steps=steps, seconds=seconds, algorithm=algorithm, out=out, progress=_print_progress
+    )
     for level, mean in means.items():
         typer.echo(f"{level}: mean team return {mean:.1f}")
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 
 from benchmark.behaviour.episodes import EpisodesConfig, MATD3Player, QMIXPlayer, episode_rounds
 from benchmark.behaviour.loop import LoopConfig, OnlineLearner, Round, TaskArena, training_rounds
+from benchmark.behaviour.on_policy import OnPolicyConfig, on_policy_rounds
 from benchmark.behaviour.teacher import AssignmentTeacher
 from methods.online.imitation import Imitation, ImitationConfig
+from methods.online.mappo import MAPPO, MAPPOConfig
 from methods.online.matd3 import MATD3, MATD3Config
 from methods.online.qmix import QMIX, QMIXConfig
 from tasks.common.errors import UsageError
@@ -28,20 +31,25 @@ class Recipe:
     Attributes:
         algorithm: for the cards.
         config: of the loop and of the learner, for the cards.
-        rounds: the rounds of a run with a seed; never ends by itself.
+        rounds: the rounds of a run with a seed, which fits its rates to the number of environment steps if that is
+            known; never ends by itself.
         num_envs: episodes a round.
         evaluate_every: rounds between two rungs of the ladder.
+        close_until: the first rounds, of which every second one is a rung: early levels are passed quickly.
         keeps_history: whether the policies of all rounds are shipped for `medium-replay`.
+        keeps_all: whether that history goes on to the expert, for `replay`.
         to_the_limit: whether every episode lasts as long as it may.
         share: of the episodes of evaluations, where one episode takes seconds.
     """
 
     algorithm: str
     config: Mapping[str, object]
-    rounds: Callable[[int], Iterator[Round]]
+    rounds: Callable[[int, int | None], Iterator[Round]]
     num_envs: int
     evaluate_every: int
-    keeps_history: bool
+    close_until: int = 0
+    keeps_history: bool = True
+    keeps_all: bool = False
     to_the_limit: bool = False
     share: float = 1.0
 
@@ -49,22 +57,35 @@ class Recipe:
         """How many episodes an evaluation has, where it usually has so many."""
         return max(2, round(self.share * usual))
 
+    def is_rung(self, index: int) -> bool:
+        """Whether the policy that begins a round is evaluated."""
+        return index % self.evaluate_every == 0 or (index < self.close_until and index % 2 == 0)
 
-def recipe_of(task: PolicyTask) -> Recipe:
+
+def recipe_of(task: PolicyTask, algorithm: str | None = None) -> Recipe:
     """How the policies of a task are trained.
 
+    Args:
+        task: whose policies.
+        algorithm: where there is a choice, another than the first.
+
     Raises:
-        UsageError: where nobody has found out.
+        UsageError: where nobody has found out, or for an algorithm that the task does not have.
     """
+    ways: dict[str, Callable[[], Recipe]] = {}
     if isinstance(task, MPETask):
-        return _particles(task)
-    if isinstance(task, SMACTask):
-        return _battle(task)
-    if isinstance(task, MAMuJoCoTask):
-        return _robot(task)
-    raise UsageError(
-        f"{task.spec.id}: there is no way yet to train behaviour policies for tasks of {task.spec.family}."
-    )
+        ways = {algorithm_of(task): partial(_particles, task)}
+    elif isinstance(task, SMACTask):
+        ways = {"mappo": partial(_battle, task), "qmix": partial(_battle_by_values, task)}
+    elif isinstance(task, MAMuJoCoTask):
+        ways = {"matd3": partial(_robot, task)}
+    if not ways:
+        raise UsageError(
+            f"{task.spec.id}: there is no way yet to train behaviour policies for tasks of {task.spec.family}."
+        )
+    if algorithm is not None and algorithm not in ways:
+        raise UsageError(f"{task.spec.id}: {algorithm!r} does not train it. Choose {' or '.join(ways)}.")
+    return ways[algorithm or next(iter(ways))]()
 
 
 # -- particles -----------------------------------------------------------------------------------------------------
@@ -73,7 +94,7 @@ def recipe_of(task: PolicyTask) -> Recipe:
 def _particles(task: MPETask) -> Recipe:
     loop, config = loop_config(task), _learner_config(task)
 
-    def rounds(seed: int) -> Iterator[Round]:
+    def rounds(seed: int, steps: int | None) -> Iterator[Round]:
         arena = TaskArena(task.make_env(loop.num_envs, derive_seed("train", seed)))
         generator = torch.Generator().manual_seed(seed)
         learner = _particle_learner(config, arena, generator, seed)
@@ -128,12 +149,30 @@ def _particle_learner(
 
 
 def _battle(task: SMACTask) -> Recipe:
-    loop, config, spec = EpisodesConfig(), QMIXConfig(), task.spec
+    loop, config = OnPolicyConfig(), MAPPOConfig()
 
-    def rounds(seed: int) -> Iterator[Round]:
+    def rounds(seed: int, steps: int | None) -> Iterator[Round]:
+        env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
+        fitted = replace(config, anneal_steps=steps or config.anneal_steps)
+        return on_policy_rounds(env, loop, MAPPO(fitted, _sizes(task), generator, make_generator("weights", seed)))
+
+    return Recipe(
+        algorithm="mappo",
+        config={**asdict(loop), **asdict(config)},
+        rounds=rounds,
+        num_envs=loop.num_envs,
+        evaluate_every=20,  # a rung costs as much as two rounds
+        close_until=40,
+        keeps_all=True,
+    )
+
+
+def _battle_by_values(task: SMACTask) -> Recipe:
+    loop, config = EpisodesConfig(), QMIXConfig()
+
+    def rounds(seed: int, steps: int | None) -> Iterator[Round]:
         env = task.make_env(loop.num_envs, derive_seed("train", seed))
-        sizes = (spec.n_agents, spec.obs_dim, spec.state_dim or 0, spec.action.size)
-        player = QMIXPlayer(QMIX(config, sizes, make_generator("weights", seed)), env, loop)
+        player = QMIXPlayer(QMIX(config, _sizes(task), make_generator("weights", seed)), env, loop)
         return episode_rounds(env, loop, player, torch.Generator().manual_seed(seed))
 
     return Recipe(
@@ -142,8 +181,13 @@ def _battle(task: SMACTask) -> Recipe:
         rounds=rounds,
         num_envs=loop.num_envs,
         evaluate_every=10,  # a rung costs as much as four rounds
-        keeps_history=True,
+        keeps_all=True,
     )
+
+
+def _sizes(task: SMACTask) -> tuple[int, int, int, int]:
+    spec = task.spec
+    return spec.n_agents, spec.obs_dim, spec.state_dim or 0, spec.action.size
 
 
 # -- robots --------------------------------------------------------------------------------------------------------
@@ -153,7 +197,7 @@ def _robot(task: MAMuJoCoTask) -> Recipe:
     loop = EpisodesConfig(num_envs=32, updates_per_step=16.0, batch_size=256, reward_scale=0.1)
     config, spec = MATD3Config(hidden=128, discount=0.99, polyak=0.005), task.spec
 
-    def rounds(seed: int) -> Iterator[Round]:
+    def rounds(seed: int, steps: int | None) -> Iterator[Round]:
         env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
         weights = make_generator("weights", seed)
         learner = MATD3(config, spec.n_agents, spec.obs_dim, spec.action, generator, weights)
@@ -165,6 +209,6 @@ def _robot(task: MAMuJoCoTask) -> Recipe:
         rounds=rounds,
         num_envs=loop.num_envs,
         evaluate_every=2,
-        keeps_history=True,
+        keeps_all=True,
         share=0.1,  # a policy that stands makes a thousand steps an episode
     )

@@ -69,6 +69,7 @@ def train_behaviour(
     *,
     steps: int | None = None,
     seconds: float | None = None,
+    algorithm: str | None = None,
     out: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, float]:
@@ -83,6 +84,7 @@ def train_behaviour(
         seed: of the run; starting states, weights, exploration and batches derive from it.
         steps: length of the run in environment steps, or else
         seconds: in wall time.
+        algorithm: another than the task's first, e.g. "qmix".
         out: the folder that holds one folder a task; None: the package's.
         progress: called at each rung of the ladder.
 
@@ -90,14 +92,14 @@ def train_behaviour(
         The mean team returns of "random" and of every level over 1,000 episodes, or the recipe's share of them.
 
     Raises:
-        UsageError: if not exactly one of `steps` and `seconds` is given, or there is no way to train the task.
+        UsageError: if not exactly one of `steps` and `seconds` is given, or there is no such way to train the task.
     """
     if (steps is None) == (seconds is None):
         raise UsageError("Give the length of the training: either steps or seconds.")
     task = make_task(task_selector)
     if not isinstance(task, PolicyTask):
         raise UsageError(f"{task.spec.id}: its package keeps no policies here. Ask its authors how to train one.")
-    recipe, started = recipe_of(task), time.perf_counter()
+    recipe, started = recipe_of(task, algorithm), time.perf_counter()
     with one_thread():
         run = _train(task, recipe, seed, steps, seconds, progress)
     low = float(
@@ -106,7 +108,8 @@ def train_behaviour(
     chosen, middle = _levels(task, recipe, run, low, seed)
 
     length = f"--steps {steps}" if steps is not None else f"--seconds {seconds:g}"
-    command = f"bench policy train '{task.spec.id}' --seed {seed} {length}"
+    chosen_by = f" --algorithm {algorithm}" if algorithm else ""
+    command = f"bench policy train '{task.spec.id}' --seed {seed} {length}{chosen_by}"
     card = _card(task, recipe, seed, command, run)
     means = {"random": low}
     for level in task.behaviour_levels:
@@ -117,7 +120,7 @@ def train_behaviour(
         save_policy(task.checkpoint(level, out), rung.weights, {**card, **extra, "random_return": round(low, 4)})
     if recipe.keeps_history:
         reached = next((rung.round for rung in run.ladder if rung.mean_return >= middle), run.ladder[-1].round)
-        _save_history(task, recipe, run, reached, card, out)
+        _save_history(task, recipe, run, reached, chosen["expert"].round if recipe.keeps_all else None, card, out)
     log.info("%s: %s after %.0f s", task.spec.id, means, time.perf_counter() - started)
     return means
 
@@ -132,10 +135,10 @@ def _train(
 ) -> TrainingRun:
     stage = derive_seed("behaviour", task.spec.id, seed)
     run, started = TrainingRun(), time.perf_counter()
-    for start in recipe.rounds(stage):
+    for start in recipe.rounds(stage, steps):
         run.env_steps, run.wall_seconds = start.env_steps, time.perf_counter() - started
         finished = start.env_steps >= steps if steps is not None else run.wall_seconds >= (seconds or 0.0)
-        if start.index % recipe.evaluate_every == 0 or finished:
+        if recipe.is_rung(start.index) or finished:
             policy = MLPPolicy(start.actors, task.rule)
             mean = float(
                 play(task, policy, recipe.episodes(LADDER_EPISODES), derive_seed("ladder", stage)).returns.mean()
@@ -175,17 +178,27 @@ def _again(task: PolicyTask, recipe: Recipe, rungs: list[Rung], seed: int) -> li
 
 
 def _save_history(
-    task: PolicyTask, recipe: Recipe, run: TrainingRun, reached: int, card: Mapping[str, object], out: Path | None
+    task: PolicyTask,
+    recipe: Recipe,
+    run: TrainingRun,
+    reached: int,
+    end: int | None,
+    card: Mapping[str, object],
+    out: Path | None,
 ) -> None:
-    """Keeps evenly spaced actors of the rounds before `reached`; each stands for the rounds until the next one."""
+    """Keeps evenly spaced actors of the rounds before `end`; each stands for the rounds until the next one.
+
+    Without `end` they are those before `reached`, the round of the medium level.
+    """
     first = run.uniform_rounds
-    last = max(reached, first + 1)
+    last = max(reached if end is None else end, first + 1)
     size = sum(array.nbytes for array in run.actors[0].values())
     count = max(1, min(last - first, HISTORY_BYTES // size))
     starts = np.unique(np.linspace(first, last, count, endpoint=False).astype(int))
     episodes = np.diff([0, *starts, last]) * recipe.num_envs
-    explored = [run.epsilons[start] for start in starts] if task.rule == "argmax" else None
-    weights = stack_history([run.actors[start] for start in starts], episodes.tolist(), explored)
+    explored = [run.epsilons[start] for start in starts] if any(run.epsilons) else None
+    medium = None if end is None else max(reached, 1) * recipe.num_envs
+    weights = stack_history([run.actors[start] for start in starts], episodes.tolist(), explored, medium)
     extra = {"level": "history", "episodes": int(episodes.sum()), "snapshots": len(starts)}
     if recipe.to_the_limit:
         extra["env_steps"] = int(episodes.sum()) * task.spec.episode_limit

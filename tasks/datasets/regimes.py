@@ -7,14 +7,14 @@ checked without any engine (`resolve`), everything that determines the data is o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.base import Task
+from tasks.base import HistoryPhase, Task
 from tasks.common.errors import UnknownNameError, UsageError
 from tasks.common.seeding import derive_seed
 from tasks.common.selector import Scalar, Selector
@@ -51,6 +51,7 @@ class Regime:
         levels: behaviour policies it needs; "history" stands for the training history.
         params: its own parameters, for tasks with continuous and with discrete actions.
         min_agents: the smallest team it is defined for.
+        whole_run: whether, unless asked otherwise, it has as many episodes as the training run that it repeats.
         version: raise it when the plan changes; part of a dataset's identity.
     """
 
@@ -61,6 +62,7 @@ class Regime:
     continuous: Mapping[str, Param] = field(default_factory=dict)
     discrete: Mapping[str, Param] = field(default_factory=dict)
     min_agents: int = 1
+    whole_run: bool = False
     version: int = 1
 
     def params_of(self, spec: TaskSpec) -> Mapping[str, Param]:
@@ -76,6 +78,7 @@ _IMBALANCE = {
 }
 _NOISE = {"noise_std": Param(0.1, 0.0, 10.0)}  # OMAR, main.py `gaussian_noise_std`
 _OG_NOISE = {"noise_std": Param(0.2, 0.0, 10.0)}  # OG-MARL, multi-agent MuJoCo
+_GOLDEN = (1 + 5**0.5) / 2
 _EPSILON = {"epsilon": Param(0.05, 0.0, 1.0)}  # OG-MARL: greedy with epsilon 0.05
 
 
@@ -87,6 +90,7 @@ def regime(
     continuous: Mapping[str, Param] | None = None,
     discrete: Mapping[str, Param] | None = None,
     min_agents: int = 1,
+    whole_run: bool = False,
 ) -> Callable[[Callable[[Task, Params], Plan]], Callable[[Task, Params], Plan]]:
     """Registers the decorated plan under `name`."""
 
@@ -99,6 +103,7 @@ def regime(
             continuous=continuous or {},
             discrete=discrete or {},
             min_agents=min_agents,
+            whole_run=whole_run,
         )
         return plan
 
@@ -190,16 +195,44 @@ def random(task: Task, params: Params) -> Plan:
     return _steady(RANDOM)
 
 
-@regime("medium-replay", "what the expert's training run saw until it reached the medium level", levels=("history",))
+@regime(
+    "medium-replay",
+    "what the expert's training run saw until it reached the medium level",
+    levels=("history",),
+    whole_run=True,
+)
 def medium_replay(task: Task, params: Params) -> Plan:
     """The stages of a training run, replayed in order; a second pass follows where more episodes are asked for.
 
     Deviation: OMAR stores the buffer itself. We record the run's policies again, each for as many episodes as it
     acted, so that the data need not be shipped.
     """
-    phases = task.training_history()
+    return _run_again(task.training_history(), lambda ids, length: ids % length)
+
+
+@regime("replay", "what the expert's whole training run saw", levels=("history",))
+def replay(task: Task, params: Params) -> Plan:
+    """OG-MARL's replay data: episodes from everywhere in the run, however few there are.
+
+    Episode i comes from the place frac(i φ) of the run, φ the golden ratio, so that the first n are spread evenly.
+    """
+
+    def place(ids: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        return (ids * _GOLDEN % 1.0 * length).astype(np.int64)
+
+    return _run_again(task.training_history("expert"), place)
+
+
+def _run_again(phases: Sequence[HistoryPhase], place: Callable[[NDArray[np.int64], int], NDArray[np.int64]]) -> Plan:
+    """Each episode as the training run acted at its place, 0 to length - 1, in the run."""
     actors = tuple(
-        Actor(policy=phase.policy, behaviour="learner", noise_std=phase.noise_std, epsilon=phase.epsilon)
+        Actor(
+            policy=phase.policy,
+            behaviour="learner",
+            noise_std=phase.noise_std,
+            epsilon=phase.epsilon,
+            sampled=phase.sampled,
+        )
         if phase.policy is not None
         else RANDOM
         for phase in phases
@@ -207,7 +240,7 @@ def medium_replay(task: Task, params: Params) -> Plan:
     ends = np.cumsum([phase.episodes for phase in phases])
 
     def assign(draws: Draws, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        phase = np.searchsorted(ends, ids % ends[-1], side="right")  # (B,)
+        phase = np.searchsorted(ends, place(ids, int(ends[-1])), side="right")  # (B,)
         return np.broadcast_to(phase[:, None, None], draws.explore.shape).astype(np.int64)  # (B, T, N)
 
     return Plan(actors, assign)
@@ -288,8 +321,7 @@ def episodes_recorded(task: Task, request: DatasetRequest, episodes: int | None)
         UsageError: if it is not positive.
     """
     if episodes is None:
-        replays = "history" in REGIMES[request.regime].levels
-        episodes = _history_length(task) if replays else DEFAULT_EPISODES
+        episodes = _history_length(task) if REGIMES[request.regime].whole_run else DEFAULT_EPISODES
     if episodes < 1:
         raise UsageError(f"A dataset of {episodes} episodes cannot be built. Give 1 or more.")
     kept = request.subsample.episodes if request.subsample else None
@@ -338,7 +370,7 @@ def collect(task: Task, request: DatasetRequest, episodes: int | None, seed: int
     chosen = REGIMES[request.regime]
     count = episodes_recorded(task, request, episodes)
     passes = count
-    if "history" in chosen.levels:
+    if chosen.whole_run:
         length = _history_length(task)
         passes = -(-count // length) * length  # whole passes through the training run
     data = record(task, chosen.plan(task, request.params), passes, seed, progress)

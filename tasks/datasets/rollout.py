@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.base import ActionArray, BatchedEnv, BehaviourPolicy, Step, Task
+from tasks.base import ActionArray, BatchedEnv, BehaviourPolicy, Step, StochasticPolicy, Task
 from tasks.common.errors import DataError
 from tasks.common.seeding import derive_seed
 from tasks.datasets.offline import BEHAVIOURS, ROW_COLUMNS, OfflineDataset, concatenate
@@ -34,12 +34,14 @@ class Actor:
         behaviour: what the privileged column says about it, one of BEHAVIOURS.
         noise_std: of the Gaussian added to continuous actions, then clipped to the bounds.
         epsilon: probability of a uniform available action instead (discrete tasks).
+        sampled: whether actions are drawn from the policy's softmax; it is a `StochasticPolicy` then.
     """
 
     policy: BehaviourPolicy | None
     behaviour: str
     noise_std: float = 0.0
     epsilon: float = 0.0
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,11 @@ def _act(
         actor = actors[int(index)]
         if actor.policy is None:
             continue
-        chosen = actor.policy.act(shown.observations, shown.available_actions)
+        if actor.sampled:
+            policy = cast(StochasticPolicy, actor.policy)
+            chosen: ActionArray = policy.sample(shown.observations, shown.available_actions, draws.action[:, t])
+        else:
+            chosen = actor.policy.act(shown.observations, shown.available_actions)
         if actor.noise_std and draws.noise is not None:
             noisy = chosen + np.float32(actor.noise_std) * draws.noise[:, t].astype(np.float32)
             chosen = np.clip(noisy, spec.action.low, spec.action.high)

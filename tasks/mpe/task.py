@@ -88,14 +88,14 @@ class MPETask(PolicyTask):
         env.step(actions)
         return contributions(self._engine, env.kinematics)
 
-    def training_history(self) -> Sequence[HistoryPhase]:
+    def training_history(self, until: str = "medium") -> Sequence[HistoryPhase]:
         """Kept for continuous actions alone."""
         if self.rule != "tanh":
             raise UsageError(
                 f"{self.spec.id}: no training history is kept for discrete actions, so medium-replay is not possible. "
                 "Choose actions=continuous."
             )
-        return super().training_history()
+        return super().training_history(until)
 
     def checkpoint(self, level: str, root: Path | None = None) -> Path:
         """Where the policy of a level lies. The prey does not depend on the actions of the predators."""

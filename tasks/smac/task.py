@@ -96,7 +96,7 @@ class StarCraftTask(Task):
         """None is shipped."""
         raise UsageError(f"{self.spec.id}: no {level} policy is shipped for StarCraft II. Import data, or use SMAX.")
 
-    def training_history(self) -> Sequence[HistoryPhase]:
+    def training_history(self, until: str = "medium") -> Sequence[HistoryPhase]:
         """None is shipped."""
         raise UsageError(f"{self.spec.id}: no training history is shipped for StarCraft II.")
 

@@ -34,6 +34,16 @@ class Walker:
         score = np.where(available_actions, gap @ MOVES.T, -np.inf)
         return score.argmax(axis=-1)
 
+    def sample(
+        self,
+        observations: NDArray[np.float32],
+        available_actions: NDArray[np.bool_],
+        uniform: NDArray[np.float64],
+    ) -> NDArray[np.int64]:
+        """Always the last available action; numbers from 0.99 on stay."""
+        last = np.where(available_actions, np.arange(5), -1).max(axis=-1)
+        return np.where(uniform < 0.99, last, 0)
+
 
 class ToyEnv(BatchedEnv):
     """Each agent walks in the plane; the episode ends when all have arrived. Moving up is barred on the right half."""
@@ -109,9 +119,11 @@ class ToyTask(Task):
             raise UsageError(f"no {level}")
         return Walker(self.spec.action.discrete, {"expert": 1.0, "medium": 0.2}[level])
 
-    def training_history(self) -> tuple[HistoryPhase, ...]:
+    def training_history(self, until: str = "medium") -> tuple[HistoryPhase, ...]:
         learner = Walker(self.spec.action.discrete, 0.1)
-        return (HistoryPhase(None, 40), HistoryPhase(learner, 60, noise_std=0.1, epsilon=0.1))
+        until_medium = (HistoryPhase(None, 40), HistoryPhase(learner, 60, noise_std=0.1, epsilon=0.1))
+        later = HistoryPhase(learner, 100, sampled=self.spec.action.discrete)
+        return until_medium if until == "medium" else (*until_medium, later)
 
     def behaviour_digest(self, level: str) -> str:
         return f"digest-of-{level}"

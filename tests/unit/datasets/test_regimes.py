@@ -30,7 +30,7 @@ def assert_same(first: OfflineDataset, second: OfflineDataset) -> None:
 def test_all_regimes_of_the_papers_are_there() -> None:
     assert set(regimes.REGIMES) == {
         *("exp", "exp-m", "exp-s", "md", "md-m", "md-s", "one-expert"),
-        *("expert", "medium", "medium-replay", "random", "good", "poor"),
+        *("expert", "medium", "medium-replay", "replay", "random", "good", "poor"),
     }
 
 
@@ -182,6 +182,24 @@ def test_medium_replay_of_another_size_covers_the_run(task: Task) -> None:
     small, large = record(task, "medium-replay", 20), record(task, "medium-replay", 50)
     starts = {row.tobytes() for row in large.observations[large.row_starts[:-1]]}
     assert all(row.tobytes() in starts for row in small.observations[small.row_starts[:-1]])
+
+
+def test_replay_goes_everywhere_in_the_run_however_few_episodes_it_has(task: Task) -> None:
+    """200 episodes: 40 random ones, 60 of the learner until medium and 100 after it."""
+    few, more = record(task, "replay", 10), record(task, "replay", 50)
+    for name, column in few.columns().items():
+        if name != "episode_starts":
+            np.testing.assert_array_equal(column, more.columns()[name][: len(column)])  # a prefix
+    assert more.behaviour is not None
+    who = more.behaviour[more.episode_starts[:-1], 0]
+    places = [int(i * (1 + 5**0.5) / 2 % 1 * 200) for i in range(50)]
+    assert who.tolist() == [BEHAVIOURS.index("random" if place < 40 else "learner") for place in places]
+    assert (who == BEHAVIOURS.index("random")).sum() == pytest.approx(10, abs=1)
+    if task.spec.action.discrete:  # after medium actions are drawn, and the toy's draws are up or, where barred, down
+        late = [e for e, place in enumerate(places) if place >= 100]
+        steps = np.concatenate([np.arange(*more.episode_starts[e : e + 2]) for e in late])
+        assert set(more.actions[steps].ravel()) == {0, 3, 4}
+    assert regimes.episodes_recorded(task, regimes.resolve(task, "replay"), None) == regimes.DEFAULT_EPISODES
 
 
 def test_identity_changes_with_everything_that_changes_the_data(toy_task: MakeTask) -> None:

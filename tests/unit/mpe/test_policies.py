@@ -18,7 +18,7 @@ from tasks.common.errors import DataError, StorageError, UsageError
 from tasks.common.files import sha256_of
 from tasks.common.selector import Selector
 from tasks.mpe.task import CHECKPOINTS, ENGINE_VERSION, REFERENCES, MPETask, make_task
-from tasks.policies import MLPPolicy, load_card, load_weights, save_policy, stack_history
+from tasks.policies import MLPPolicy, load_card, load_history, load_weights, save_policy, stack_history
 
 SHIPPED = [task.spec.id for task in shipped_tasks()]
 CONTINUOUS = [text for text in SHIPPED if "discrete" not in text]
@@ -113,6 +113,40 @@ def test_network_equals_a_loop_over_agents() -> None:
         assert (MLPPolicy(weights, "argmax").act(seen, None)[:, agent] == raw.argmax(axis=-1)).all()
 
 
+def test_actions_are_drawn_from_the_softmax_over_available_actions() -> None:
+    """One agent whose logits are log 1, log 2, log 5, log 2 whatever it sees; the third action is not available."""
+    logits = np.log(np.array([[1.0, 2.0, 5.0, 2.0]], dtype=np.float32))
+    zero = np.zeros((1, 1, 4), dtype=np.float32)
+    weights = {"w0": zero[..., :1], "b0": zero[0, :, :1], "w1": zero[..., :1], "b1": zero[0, :, :1], "w2": zero}
+    policy = MLPPolicy({**weights, "b2": logits}, "argmax")
+    uniform = np.array([0.0, 0.1999, 0.2001, 0.5999, 0.6001, np.nextafter(1.0, 0.0)])[:, None]
+    seen, available = np.zeros((6, 1, 1), dtype=np.float32), np.array([True, True, False, True])
+    drawn = policy.sample(seen, np.broadcast_to(available, (6, 1, 4)), uniform)
+    assert drawn[:, 0].tolist() == [0, 0, 1, 1, 3, 3]
+    assert policy.sample(seen, None, uniform)[:, 0].tolist() == [0, 1, 1, 2, 2, 3]
+    only = np.broadcast_to(np.array([False, False, True, False]), (6, 1, 4))
+    assert (policy.sample(seen, only, uniform) == 2).all()
+
+
+def test_a_history_to_the_expert_knows_where_medium_was_reached(tmp_path: Path) -> None:
+    snapshots = [{"w0": np.full((1, 1, 1), n, np.float16), "b0": np.zeros((1, 1), np.float16)} for n in range(3)]
+    path = tmp_path / "history.safetensors"
+    save_policy(path, stack_history(snapshots, [0, 10, 20, 30], medium=25), {})
+    whole, part = load_history(path, "argmax", "expert"), load_history(path, "argmax")
+    assert [phase.episodes for phase in whole] == [10, 20, 30]  # nothing was uniform
+    assert [phase.episodes for phase in part] == [10, 15]
+    assert all(phase.sampled and phase.epsilon == 0.0 for phase in whole)  # no ε: drawn
+    save_policy(path, stack_history(snapshots, [5, 10, 20, 30], [0.5, 0.25, 0.125], medium=3), {})
+    explored = load_history(path, "argmax", "expert")
+    assert [(phase.episodes, phase.epsilon, phase.sampled) for phase in explored] == [
+        (5, 0.0, False), (10, 0.5, False), (20, 0.25, False), (30, 0.125, False),
+    ]  # fmt: skip
+    assert [phase.episodes for phase in load_history(path, "argmax")] == [3]
+    save_policy(path, stack_history(snapshots, [5, 10, 20, 30]), {})
+    with pytest.raises(UsageError, match="ends at the medium level, so `replay` is not possible"):
+        load_history(path, "tanh", "expert")
+
+
 def test_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
     path = tmp_path / "expert.safetensors"
     save_policy(path, {"w0": np.ones((1, 2, 3), dtype=np.float32)}, {"task": "mpe/spread"})
@@ -132,7 +166,7 @@ def test_files_round_trip_and_damage_is_told(tmp_path: Path) -> None:
 def test_a_short_training_writes_a_whole_ladder(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"CARD_EPISODES": 20, "LADDER_EPISODES": 20, "CANDIDATES": 2}.items():
         monkeypatch.setattr(training, name, value)
-    monkeypatch.setattr(training, "recipe_of", lambda task: replace(recipe_of(task), evaluate_every=4))
+    monkeypatch.setattr(training, "recipe_of", lambda *task: replace(recipe_of(*task), evaluate_every=4))
     told: list[Progress] = []
     means = train_behaviour(text, 1, steps=22_400, out=tmp_path, progress=told.append)
     assert list(means) == ["random", "medium", "expert"]

@@ -1,0 +1,202 @@
+"""MAPPO: one actor for all agents, the value of the state for the team (Yu et al. 2022), for behaviour policies.
+
+The actor sees an agent's observation and its number; the critic sees the state, so that all agents share one advantage
+a step. Needs whole episodes of its own policy, not an environment: whoever runs the environment calls `act` and
+`update`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.networks.heads import masked_log_softmax
+from methods.networks.stacked import StackedMLP, perceptron
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MAPPOConfig:
+    """Settings of our measurements on SMAX (specs of Schulman et al. 2017 and Yu et al. 2022 where named)."""
+
+    hidden: int = 128  # inferred; MAPPO: 64
+    critic_hidden: int = 128  # inferred
+    learning_rate: float = 1e-3  # inferred, by measurement; falls linearly to a tenth
+    critic_learning_rate: float = 1e-3  # inferred; falls with it
+    discount: float = 0.99  # MAPPO
+    trace: float = 0.95  # MAPPO, λ of the advantages
+    clip: float = 0.2  # MAPPO
+    epochs: int = 4  # inferred; MAPPO: 5 to 15
+    minibatches: int = 4  # inferred; MAPPO: 1
+    entropy: float = 0.01  # MAPPO; falls linearly to nothing
+    anneal_steps: int = 2_000_000  # inferred: environment steps until rates and entropy have fallen
+    gradient_clip: float = 10.0  # MAPPO, L2 norm of each network
+
+
+class Episodes(NamedTuple):
+    """Steps of whole episodes, time first; `running` says which are steps, and not what follows an end."""
+
+    observations: Tensor  # (T, B, N, D)
+    states: Tensor  # (T + 1, B, K), with that after each step
+    available: Tensor  # (T, B, N, A) bool
+    alive: Tensor  # (T, B, N) bool
+    actions: Tensor  # (T, B, N) int64
+    rewards: Tensor  # (T, B), the team's
+    terminals: Tensor  # (T, B) bool, true ends
+    running: Tensor  # (T, B) bool
+
+
+def advantages(
+    values: Tensor, rewards: Tensor, terminals: Tensor, running: Tensor, discount: float, trace: float
+) -> Tensor:
+    """Generalised advantages A_t = δ_t + γλ (1 − e_t) A_{t+1}, δ_t = r_t + γ (1 − e_t) V_{t+1} − V_t; 0 off episodes.
+
+    A truncated episode ends the sum, and its last state keeps its value (Schulman et al. 2016).
+
+    Args:
+        values: (T + 1, B).
+        rewards: (T, B).
+        terminals: (T, B) bool.
+        running: (T, B) bool; the last running step of an episode ends it.
+        discount: γ.
+        trace: λ.
+
+    Returns:
+        (T, B).
+    """
+    going_on = torch.cat([running[1:], torch.zeros_like(running[:1])])  # whether the episode has a step t + 1
+    following = torch.zeros_like(rewards[0])
+    found = torch.empty_like(rewards)
+    for t in range(len(rewards) - 1, -1, -1):
+        delta = rewards[t] + discount * values[t + 1].masked_fill(terminals[t], 0.0) - values[t]
+        following = delta + discount * trace * following.masked_fill(~going_on[t], 0.0)
+        following = following.masked_fill(~running[t], 0.0)
+        found[t] = following
+    return found
+
+
+class MAPPO:
+    """The learner's state: actor, critic and their optimisers.
+
+    Args:
+        config: sizes and rates.
+        sizes: N, D, K and A.
+        generator: of samples and minibatches.
+        weights: of the initial networks.
+    """
+
+    def __init__(
+        self,
+        config: MAPPOConfig,
+        sizes: tuple[int, int, int, int],
+        generator: torch.Generator,
+        weights: np.random.Generator,
+    ) -> None:
+        self.config, self._generator = config, generator
+        self._n, obs_dim, state_dim, actions = sizes
+        h, c = config.hidden, config.critic_hidden
+        self.actors: list[Tensor] = list(StackedMLP((obs_dim + self._n, h, h, actions), [weights]).parameters())
+        self.critic: list[Tensor] = list(StackedMLP((state_dim, c, c, 1), [weights]).parameters())
+        with torch.no_grad():  # as MAPPO's gain of 0.01: nearly uniform at first
+            self.actors[-2].mul_(0.01)
+            self.actors[-1].zero_()
+        self._adam = torch.optim.Adam(
+            [
+                {"params": self.actors, "lr": config.learning_rate},
+                {"params": self.critic, "lr": config.critic_learning_rate},
+            ],
+            eps=1e-5,
+            fused=True,
+        )
+
+    @torch.no_grad()
+    def act(self, observations: Tensor, available: Tensor) -> Tensor:
+        """Available actions (B, N) drawn from the policy, for observations (B, N, D)."""
+        log_policy = self._log_policy(observations, available)
+        noise = -torch.empty(log_policy.shape).exponential_(generator=self._generator).log()
+        return (log_policy + noise).argmax(dim=-1)
+
+    def update(self, episodes: Episodes, done: float) -> None:
+        """Some epochs on the episodes of the current policy; `done` is how much of the annealing is over, 0 to 1."""
+        config = self.config
+        for group, rate in zip(
+            self._adam.param_groups, (config.learning_rate, config.critic_learning_rate), strict=True
+        ):
+            group["lr"] = rate * max(0.1, 1.0 - done)
+        rows = self._rows(episodes)
+        for _ in range(config.epochs):
+            order = torch.randperm(len(rows.targets), generator=self._generator)
+            for chosen in order.chunk(config.minibatches):
+                self._step(_Rows(*(column[chosen] for column in rows)), config.entropy * max(0.0, 1.0 - done))
+
+    def policy_loss(self, rows: _Rows, entropy: float) -> Tensor:
+        """−⟨min(ρ A, clip(ρ) A)⟩ − c ⟨H⟩ over living agents."""
+        log_policy = self._log_policy(rows.observations, rows.available)
+        chosen = log_policy.gather(-1, rows.actions.unsqueeze(-1)).squeeze(-1)
+        ratio = (chosen - rows.log_probability).exp()
+        gain, low, high = rows.advantages[:, None], 1.0 - self.config.clip, 1.0 + self.config.clip
+        surrogate = torch.minimum(ratio * gain, ratio.clamp(low, high) * gain)
+        spread = -(log_policy.exp() * log_policy).sum(dim=-1)
+        return -(surrogate + entropy * spread)[rows.alive].mean()
+
+    def value_loss(self, rows: _Rows) -> Tensor:
+        """½ ⟨(V(s) − R)²⟩."""
+        return 0.5 * (self._value(rows.states) - rows.targets).square().mean()
+
+    def _step(self, rows: _Rows, entropy: float) -> None:
+        self._adam.zero_grad()
+        (self.policy_loss(rows, entropy) + self.value_loss(rows)).backward()  # type: ignore[no-untyped-call]  # torch's
+        for network in (self.actors, self.critic):
+            torch.nn.utils.clip_grad_norm_(network, self.config.gradient_clip)
+        self._adam.step()
+
+    @torch.no_grad()
+    def _rows(self, episodes: Episodes) -> _Rows:
+        """The steps of all episodes, one after the other, with advantages of mean 0 and deviation 1."""
+        config, running = self.config, episodes.running
+        values = self._value(episodes.states)  # (T + 1, B)
+        gain = advantages(
+            values, episodes.rewards, episodes.terminals, running, config.discount, config.trace
+        )  # (T, B)
+        targets = (gain + values[:-1])[running]
+        observations, available = episodes.observations[running], episodes.available[running]
+        log_policy = self._log_policy(observations, available)
+        actions = episodes.actions[running]
+        gained = gain[running]
+        return _Rows(
+            observations=observations,
+            states=episodes.states[:-1][running],
+            available=available,
+            alive=episodes.alive[running],
+            actions=actions,
+            log_probability=log_policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1),
+            advantages=(gained - gained.mean()) / (gained.std() + 1e-5),
+            targets=targets,
+        )
+
+    def _value(self, states: Tensor) -> Tensor:
+        """V(s): (..., K) -> (...)."""
+        return perceptron(self.critic, states.reshape(1, -1, states.shape[-1])).view(states.shape[:-1])
+
+    def _log_policy(self, observations: Tensor, available: Tensor) -> Tensor:
+        """Log π(· | o_i, i) over the available actions: (M, N, D) -> (M, N, A)."""
+        numbers = torch.eye(self._n).expand(len(observations), -1, -1)
+        x = torch.cat([observations, numbers], dim=-1)  # (M, N, D + N)
+        logits = perceptron(self.actors, x.flatten(0, 1)[None])[0].view(*available.shape)
+        return masked_log_softmax(logits, available)
+
+
+class _Rows(NamedTuple):
+    """Single steps, (M, ...) each."""
+
+    observations: Tensor  # (M, N, D)
+    states: Tensor  # (M, K)
+    available: Tensor  # (M, N, A) bool
+    alive: Tensor  # (M, N) bool
+    actions: Tensor  # (M, N)
+    log_probability: Tensor  # (M, N), of the policy that acted
+    advantages: Tensor  # (M,)
+    targets: Tensor  # (M,)
