@@ -15,6 +15,7 @@ from benchmark.provenance import Origin, now
 from benchmark.records import Artefacts, Failure, RunRecord, StageTiming, Status
 from benchmark.scores import scores_of
 from benchmark.stages import evaluations
+from methods.run import COMPUTES
 from tasks.common.errors import UsageError
 from tasks.datasets.card import ReturnStatistics
 
@@ -125,10 +126,11 @@ def _common(plan: GroupPlan, sources: Mapping[str, str | None]) -> dict[str, Any
 
 
 def _settings(plan: GroupPlan) -> dict[str, Any]:
-    """The protocol's numbers; the diffusion model's only where there may be one, so that no other record names them."""
-    settings = plan.protocol.settings()
-    if not plan.augmenter.method_class.trains:
-        del settings["diffusion"]
+    """The protocol's numbers; a model's only where there may be one, so that no other record names them."""
+    settings, method = plan.protocol.settings(), plan.augmenter.method_class
+    for compute in COMPUTES:
+        if not (method.trains and method.compute == compute):
+            del settings[compute]
     return settings
 
 

@@ -83,7 +83,7 @@ class GroupPlan:
                 "dataset": self.dataset_key.digest,
                 **parts,
                 "seed": self.augmentation_seed(seed),
-                "diffusion": self.protocol.diffusion.given(of_fit=True),
+                method.compute: self.protocol.compute(method.compute).given(of_fit=True),
             },
         )
 
@@ -93,8 +93,8 @@ class GroupPlan:
         if not method.adds_data:
             return None
         extra = {"seed": self.extra_seed(seed)} if method.needs_extra_data else None
-        # A method that does not train has no diffusion model, so no budget of one makes its episodes other ones.
-        trained = {"diffusion": self.protocol.diffusion.given()} if method.trains else {}
+        # A method that does not train has no model, so no budget of one makes its episodes other ones.
+        trained = {method.compute: self.protocol.compute(method.compute).given()} if method.trains else {}
         return Key(
             "augmented",
             {
@@ -187,15 +187,15 @@ def plan_group(group: CellGroup) -> GroupPlan:
     """Resolves every name of a cell group.
 
     Raises:
-        UsageError: for an unknown name or parameter, or one of a diffusion model that the protocol fixes for all of
-            them; the message says where.
+        UsageError: for an unknown name or parameter, or one of a model that the protocol fixes for all of its kind;
+            the message says where.
     """
     protocol, task = make_protocol(group.protocol), make_task(group.task)
     request = regimes.resolve(task, group.dataset)
     source = DatasetSource(task, request, protocol.episodes_of_dataset(task.spec.family), protocol.dataset_seed)
     augmenter = choose_augmenter(group.augmenter)
     if augmenter.method_class.trains:
-        _refuse_fixed(group, protocol)
+        _refuse_fixed(group, protocol, augmenter.method_class.compute)
     return GroupPlan(
         group=group,
         protocol=protocol,
@@ -206,14 +206,14 @@ def plan_group(group: CellGroup) -> GroupPlan:
     )
 
 
-def _refuse_fixed(group: CellGroup, protocol: Protocol) -> None:
+def _refuse_fixed(group: CellGroup, protocol: Protocol, compute: str) -> None:
     """A name must not promise what the protocol's compute would silently replace."""
     for name in Selector.parse(group.augmenter).params:
-        if name in protocol.diffusion.given():
+        if name in protocol.compute(compute).given():
             base = protocol.name.partition("[")[0]
             raise UsageError(
-                f"{group.augmenter}: protocol {protocol.name} fixes {name} for every diffusion model. Vary the "
-                f"protocol, {base}[diffusion_{name}=...], or take one that leaves it to the method (paper)."
+                f"{group.augmenter}: protocol {protocol.name} fixes {name} for every {compute} model. Vary the "
+                f"protocol, {base}[{compute}_{name}=...], or take one that leaves it to the method (paper)."
             )
 
 

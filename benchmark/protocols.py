@@ -1,8 +1,8 @@
 """Protocols: named budgets that every cell of a matrix shares. Numbers of a paper carry their place in it.
 
 A protocol may be varied where it is named, `quick[updates=1000]`; the variation is part of its name, so that records
-of different budgets never meet on one page. What a diffusion model may use is varied with `diffusion_` in front:
-`quick[diffusion_updates=500]`.
+of different budgets never meet on one page. What a model of an augmenter may use is varied with `diffusion_` or
+`transition_` in front: `quick[diffusion_updates=500]`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from methods.run import DiffusionBudget
+from methods.run import COMPUTES, DiffusionBudget, TransitionBudget
 from tasks.common.errors import UnknownNameError, UsageError
 from tasks.common.selector import Scalar, Selector
 
@@ -57,7 +57,8 @@ class Protocol:
         mix: how original and synthetic data are joined.
         updates, batch_size: of a learner, whatever the size of the data; None: the learner's own.
         snapshots: points of the learning curve, the final policy included.
-        diffusion: the compute of a diffusion model, the same for every method that has one.
+        diffusion: the compute of a model that diffuses sequences, the same for every method that has one.
+        transition: that of a model of single transitions, likewise.
         evaluation_episodes: of the final policy, by family. curve_episodes: of each point of the curve.
         environment_seed: of the evaluation; derived apart from every dataset's seeds.
         timeout_seconds: of one cell group (all replicates of a task, dataset, augmenter and learner).
@@ -74,6 +75,7 @@ class Protocol:
     batch_size: int | None = None
     snapshots: int = 1
     diffusion: DiffusionBudget = field(default_factory=DiffusionBudget)
+    transition: TransitionBudget = field(default_factory=TransitionBudget)
     evaluation_episodes: Mapping[str, int]
     curve_episodes: int = 32
     environment_seed: int = 0
@@ -88,10 +90,14 @@ class Protocol:
         """Episodes of the final evaluation on a task of this family."""
         return self.evaluation_episodes.get(family, self.evaluation_episodes["default"])
 
+    def compute(self, kind: str) -> DiffusionBudget | TransitionBudget:
+        """The budget of models of a kind, one of COMPUTES."""
+        return self.transition if kind == "transition" else self.diffusion
+
     def settings(self) -> dict[str, Any]:
         """All numbers as plain values, for records."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain |= {"mix": str(self.mix), "diffusion": asdict(self.diffusion)}
+        plain |= {"mix": str(self.mix), **{compute: asdict(self.compute(compute)) for compute in COMPUTES}}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
 
 
@@ -118,6 +124,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     sampler="ddim",
                     sampling_steps=2,
                 ),
+                transition=TransitionBudget(width=16, updates=20, batch_size=32, learning_rate=1e-3, sampling_steps=3),
                 evaluation_episodes={"default": 8},
                 curve_episodes=4,
                 timeout_seconds=120,
@@ -142,6 +149,10 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     head_updates=1_500,
                     sampler="ddpm",  # ddim and dpmpp_2m start from half the noise and add none: windows stand still
                     sampling_steps=6,  # choice; filters accept fewer windows of 5
+                ),
+                # Choices, not yet measured.
+                transition=TransitionBudget(
+                    width=256, updates=5_000, batch_size=256, learning_rate=1e-3, sampling_steps=16
                 ),
                 evaluation_episodes={"default": 320},  # choice: seconds on MPE
                 curve_episodes=32,  # choice: seconds on MPE
@@ -170,12 +181,13 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     }
 )
 
-_DIFFUSION = "diffusion_"
 _LOWEST: Mapping[str, float] = {
     "dataset_episodes": 1, "dataset_seed": 0, "amount_ratio": 0, "updates": 1, "batch_size": 1, "snapshots": 1,
     "evaluation_episodes": 1, "curve_episodes": 1, "environment_seed": 0, "timeout_seconds": 1,
     "diffusion_width": 8, "diffusion_updates": 1, "diffusion_batch_size": 1, "diffusion_learning_rate": 1e-9,
     "diffusion_ema_every": 1, "diffusion_head_updates": 1, "diffusion_sampling_steps": 1,
+    "transition_width": 1, "transition_updates": 1, "transition_batch_size": 1, "transition_learning_rate": 1e-9,
+    "transition_sampling_steps": 2,
 }  # fmt: skip
 """The numbers that a name may vary, and the smallest value of each."""
 _CHOICES: Mapping[str, tuple[Scalar, ...]] = {
@@ -186,7 +198,7 @@ _CHOICES: Mapping[str, tuple[Scalar, ...]] = {
 SIZING = frozenset(("mix", "amount_ratio", "updates"))
 """What a published table may have otherwise than its protocol: it has pages of its own, whose name says so."""
 _HIGHEST = 10**9
-_FRACTIONAL = ("amount_ratio", "timeout_seconds", "diffusion_learning_rate")
+_FRACTIONAL = ("amount_ratio", "timeout_seconds", "diffusion_learning_rate", "transition_learning_rate")
 
 
 def make_protocol(text: str) -> Protocol:
@@ -202,15 +214,15 @@ def make_protocol(text: str) -> Protocol:
         raise UnknownNameError("protocol", selector.name, PROTOCOLS)
     base = PROTOCOLS[selector.name]
     changes: dict[str, Any] = {}
-    diffusion: dict[str, Any] = {}
+    models: dict[str, dict[str, Any]] = {compute: {} for compute in COMPUTES}
     for setting, value in selector.params.items():
         read = _read_setting(base.name, setting, value)
-        if setting.startswith(_DIFFUSION):
-            diffusion[setting.removeprefix(_DIFFUSION)] = read
+        compute, _, of_model = setting.partition("_")
+        if compute in models:
+            models[compute][of_model] = read
         else:
             changes[setting] = read
-    if diffusion:
-        changes["diffusion"] = replace(base.diffusion, **diffusion)
+    changes |= {compute: replace(base.compute(compute), **varied) for compute, varied in models.items() if varied}
     if not changes:
         return base
     publishable = base.publishable and set(changes) <= SIZING

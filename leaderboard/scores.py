@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.records import Method, RunRecord
+from methods.run import COMPUTES
 from tasks.common.errors import RecordError
 
 BASELINE = "original"
@@ -32,7 +33,6 @@ SCORE = "normalised"  # 0 is the random policy, 100 the expert
 RANDOM_POLICY_SCORE = 0.0
 WITHOUT_POLICY = ("failed", "timeout", "oom", "diverged")
 _WITHOUT_EFFECT = ("summary", "timeout_seconds", "publishable")  # settings of a protocol that move no score
-DIFFUSION = "diffusion"
 # These have no augmentation seed to be independent in: one augmented set under all seeds is right for them.
 _WITHOUT_RANDOMNESS = ("original", "duplicate")
 
@@ -185,10 +185,11 @@ def group(records: Iterable[RunRecord]) -> list[Board]:
         if place in runs[board]:
             raise RecordError(f"{record.cell.name} has two records. Delete the one that should not count.")
         first = settings.setdefault((board, cell.task, cell.learner, ""), record)
-        _refuse_other_protocol(first, record, (*_WITHOUT_EFFECT, DIFFUSION))
-        if DIFFUSION in record.protocol_settings:  # every diffusion model has the same compute; other methods have none
-            first = settings.setdefault((board, cell.task, cell.learner, DIFFUSION), record)
-            _refuse_other_protocol(first, record, _WITHOUT_EFFECT)
+        _refuse_other_protocol(first, record, (*_WITHOUT_EFFECT, *COMPUTES))
+        for compute in COMPUTES:  # every model of a kind has the same compute; other methods have none
+            if compute in record.protocol_settings:
+                first = settings.setdefault((board, cell.task, cell.learner, compute), record)
+                _refuse_other_protocol(first, record, (*_WITHOUT_EFFECT, *(c for c in COMPUTES if c != compute)))
         runs[board][place] = record
     return [Board(key, runs[key]) for key in sorted(runs)]
 

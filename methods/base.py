@@ -16,6 +16,7 @@ from methods.run import Budget as Budget
 from methods.run import Checkpoint as Checkpoint
 from methods.run import DiffusionBudget as DiffusionBudget
 from methods.run import Run as Run
+from methods.run import TransitionBudget as TransitionBudget
 from tasks.common.errors import UsageError
 from tasks.common.selector import Scalar
 from tasks.datasets.offline import OfflineDataset
@@ -91,6 +92,7 @@ class Augmenter(Configurable[ConfigT], ABC):
         privileged: whether it may see the `behaviour` column.
         needs_extra_data: whether `run.extra_data` (more real episodes) is needed; for the oracle control only.
         trains: whether `fit` learns something worth caching; then `state` and `load_state` must be implemented.
+        compute: which of the protocol's budgets its models have, `diffusion` or `transition`, if it trains any.
         adds_data: False for the control that returns no episodes whatever the amount.
         random: whether another seed gives other episodes.
         generation_fields: config fields that `fit` never reads. Variants that differ in these alone share one
@@ -101,6 +103,7 @@ class Augmenter(Configurable[ConfigT], ABC):
     privileged: ClassVar[bool] = False
     needs_extra_data: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    compute: ClassVar[str] = "diffusion"
     adds_data: ClassVar[bool] = True
     random: ClassVar[bool] = True
     generation_fields: ClassVar[frozenset[str]] = frozenset()

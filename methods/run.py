@@ -73,11 +73,41 @@ class DiffusionBudget:
 
     def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
         """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v for k, v in values.items() if v is not None and not (of_fit and k in _OF_GENERATION)}
+        return _given(self, of_fit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransitionBudget:
+    """What a protocol allows models of single transitions: diffusion (EDM), autoencoders, dynamics, values of states.
+
+    None: the method's own, as its paper has it.
+
+    Attributes:
+        width: of hidden layers.
+        updates, batch_size, learning_rate: of each network.
+        sampling_steps: of a diffusion sampler.
+    """
+
+    width: int | None = None
+    updates: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    sampling_steps: int | None = None
+
+    def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
+        """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
+        return _given(self, of_fit)
+
+
+def _given(budget: DiffusionBudget | TransitionBudget, of_fit: bool) -> dict[str, int | float | str]:
+    values = {f.name: getattr(budget, f.name) for f in fields(budget)}
+    return {k: v for k, v in values.items() if v is not None and not (of_fit and k in _OF_GENERATION)}
 
 
 _OF_GENERATION = ("sampler", "sampling_steps")
+
+COMPUTES = ("diffusion", "transition")
+"""The budgets of models that a protocol has, by name: `Augmenter.compute` names one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +120,8 @@ class Budget:
         updates: gradient updates of a learner; None: the learner's own number.
         batch_size: transitions (memoryless) or episodes (recurrent) an update; None: the learner's own.
         snapshots: evenly spaced points of the learning curve, the final policy included.
-        diffusion: of an augmenter's diffusion model.
+        diffusion: of an augmenter that diffuses sequences.
+        transition: of an augmenter whose models are of single transitions.
     """
 
     amount: int | None = None
@@ -98,6 +129,7 @@ class Budget:
     batch_size: int | None = None
     snapshots: int = 1
     diffusion: DiffusionBudget = field(default_factory=DiffusionBudget)
+    transition: TransitionBudget = field(default_factory=TransitionBudget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

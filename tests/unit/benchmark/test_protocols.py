@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from benchmark.protocols import PROTOCOLS, Mix, make_protocol, with_mix
-from methods.run import DiffusionBudget
+from methods.run import DiffusionBudget, TransitionBudget
 from tasks.common.errors import UnknownNameError, UsageError
 
 
@@ -87,14 +87,18 @@ def test_the_compute_of_diffusion_models_is_varied_field_by_field() -> None:
     assert with_mix(varied, Mix("replace")).diffusion == varied.diffusion
 
 
-def test_quick_and_smoke_leave_a_diffusion_model_nothing_to_choose_and_paper_everything() -> None:
+@pytest.mark.parametrize(("compute", "kind"), [("diffusion", DiffusionBudget), ("transition", TransitionBudget)])
+def test_quick_and_smoke_leave_a_model_nothing_to_choose_and_paper_everything(
+    compute: str, kind: type[DiffusionBudget] | type[TransitionBudget]
+) -> None:
     for name in ("quick", "smoke"):
-        assert None not in asdict(PROTOCOLS[name].diffusion).values()
-    assert PROTOCOLS["paper"].diffusion == DiffusionBudget()
-    for field in fields(DiffusionBudget):  # none is forgotten
+        assert None not in asdict(PROTOCOLS[name].compute(compute)).values()
+    assert PROTOCOLS["paper"].compute(compute) == kind()
+    for field in fields(kind):  # none is forgotten
         value = {"width": 8, "sampler": "ddim", "prediction": "velocity", "first_skip": True}.get(field.name, 3)
-        varied = make_protocol(f"paper[diffusion_{field.name}={str(value).lower()}]").diffusion
-        assert varied.given() == {field.name: value}
+        varied = make_protocol(f"paper[{compute}_{field.name}={str(value).lower()}]")
+        assert varied.compute(compute).given() == {field.name: value}
+        assert varied.compute(({"diffusion", "transition"} - {compute}).pop()).given() == {}
 
 
 def test_episodes_depend_on_the_family() -> None:
