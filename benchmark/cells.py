@@ -108,7 +108,7 @@ def registry_of(axis: str) -> Registry[Any]:
 
 def _table(axis: str) -> tuple[Callable[[], tuple[str, ...]], dict[str, str]]:
     if axis == "dataset":
-        from tasks.datasets.regimes import REGIMES
+        from tasks.datasets.regime_table import REGIMES
 
         return lambda: tuple(REGIMES), {}
     from tasks.registry import ALIASES

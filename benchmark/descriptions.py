@@ -19,7 +19,7 @@ from methods.learners import LEARNERS
 from tasks.common.errors import UnknownNameError
 from tasks.common.registry import Registry
 from tasks.common.selector import Selector
-from tasks.datasets.regimes import REGIMES
+from tasks.datasets.regime_table import REGIMES
 from tasks.datasets.subsample import SUBSAMPLE_PARAMS
 from tasks.registry import make_task
 

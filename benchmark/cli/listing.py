@@ -76,7 +76,7 @@ def summaries(kind: Kind) -> list[tuple[str, str]]:
 
         return [(name, load_matrix(name).summary) for name in matrix_names()]
     if kind is Kind.DATASETS:
-        from tasks.datasets.regimes import REGIMES
+        from tasks.datasets.regime_table import REGIMES
 
         return [(regime.name, regime.summary) for regime in REGIMES.values()]
     from benchmark.cells import registry_of

@@ -13,7 +13,7 @@ from benchmark.protocols import PROTOCOLS
 from leaderboard.pages.quality import significant
 from methods.augmenters import AUGMENTERS
 from methods.learners import LEARNERS
-from tasks.datasets.regimes import REGIMES
+from tasks.datasets.regime_table import REGIMES
 from tasks.mpe.task import MPETask
 from tasks.registry import TASKS, make_task
 from tasks.smac.maps import BATTLES

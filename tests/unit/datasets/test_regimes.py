@@ -12,6 +12,7 @@ from tasks.common.errors import DataError, UnknownNameError, UsageError
 from tasks.datasets import regimes
 from tasks.datasets.card import card_of_collected
 from tasks.datasets.offline import BEHAVIOURS, OfflineDataset
+from tasks.datasets.regime_table import REGIMES
 from tasks.registry import make_task
 
 MakeTask = Callable[..., Task]
@@ -28,7 +29,7 @@ def assert_same(first: OfflineDataset, second: OfflineDataset) -> None:
 
 
 def test_all_regimes_of_the_papers_are_there() -> None:
-    assert set(regimes.REGIMES) == {
+    assert set(REGIMES) == {
         *("exp", "exp-m", "exp-s", "md", "md-m", "md-s", "one-expert"),
         *("expert", "medium", "medium-replay", "replay", "random", "good", "poor"),
     }
@@ -95,7 +96,7 @@ def test_a_level_that_a_task_lacks_is_refused(task: Task) -> None:
         regimes.resolve(task, "poor")
 
 
-@pytest.mark.parametrize("name", sorted(set(regimes.REGIMES) - {"poor"}))
+@pytest.mark.parametrize("name", sorted(set(REGIMES) - {"poor"}))
 def test_every_regime_records_valid_data(task: Task, name: str) -> None:
     data = record(task, name, 30, seed=1)
     data.validate()
