@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmark.artefacts import Artefact, ArtefactStore
 from benchmark.folders import home_folder
@@ -42,13 +43,14 @@ def obtain(source: DatasetSource, context: Context) -> Found:
         if found is not None:
             return Found(found, cached=True)
         with artefacts.writing(key) as draft:
-            watch = Stopwatch()
-            with watch.running():
-                data = regimes.collect(
-                    source.task, source.request, source.episodes, source.seed, context.progress_of("dataset")
-                )
-            card = card_of_collected(source.task, source.request, data, episodes=source.episodes, seed=source.seed)
-            store.save(data, card, draft.folder / DATA_FILE)
+            with TemporaryDirectory(prefix="batches-", dir=draft.folder) as waiting:
+                watch, progress = Stopwatch(), context.progress_of("dataset")
+                with watch.running():
+                    data = regimes.collect(
+                        source.task, source.request, source.episodes, source.seed, progress, Path(waiting)
+                    )
+                card = card_of_collected(source.task, source.request, data, episodes=source.episodes, seed=source.seed)
+                store.save(data, card, draft.folder / DATA_FILE)
             draft.cost = watch.cost
         made = artefacts.find(key)
     assert made is not None  # just written, under the lock

@@ -7,6 +7,7 @@ and `collect` records it. Sub-sampling is part of a name, like the parameters of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from tasks.base import Task
@@ -120,14 +121,25 @@ def behaviour_digests(task: Task, request: DatasetRequest) -> dict[str, str]:
     return {level: task.behaviour_digest(level) for level in REGIMES[request.regime].levels}
 
 
-def collect(task: Task, request: DatasetRequest, episodes: int | None, seed: int, progress: Progress) -> OfflineDataset:
+def collect(
+    task: Task,
+    request: DatasetRequest,
+    episodes: int | None,
+    seed: int,
+    progress: Progress,
+    folder: Path | None = None,
+) -> OfflineDataset:
     """Records a dataset. Without sub-sampling, fewer episodes are a prefix of more.
 
     `medium-replay` with fewer episodes than the training run had keeps a uniform, nested part of the run.
 
+    With an empty `folder`, batches wait there and the data are mapped from it, so that memory holds one batch (and what
+    sub-sampling keeps); without, in memory.
+
     Raises:
         UsageError: if a behaviour policy is not shipped.
         DataError: if sub-sampling asks for more than was recorded, or the environment misbehaves.
+        StorageError: if a batch cannot be written.
     """
     chosen = REGIMES[request.regime]
     count = episodes_recorded(task, request, episodes)
@@ -135,7 +147,7 @@ def collect(task: Task, request: DatasetRequest, episodes: int | None, seed: int
     if chosen.whole_run:
         length = _history_length(task)
         passes = -(-count // length) * length  # whole passes through the training run
-    data = record(task, chosen.plan(task, request.params), passes, seed, progress)
+    data = record(task, chosen.plan(task, request.params), passes, seed, progress, folder)
     if passes != count:
         data = subsample(data, Subsample(episodes=count), derive_seed("medium-replay", seed))
     return data if request.subsample is None else subsample(data, request.subsample, seed)

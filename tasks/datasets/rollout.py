@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from tasks.common.errors import DataError
 from tasks.common.seeding import derive_seed
 from tasks.datasets.offline import BEHAVIOURS, ROW_COLUMNS, OfflineDataset, concatenate
 from tasks.datasets.perturbation import Draws, draw, uniform_actions
+from tasks.datasets.spool import Spool
 from tasks.spec import TaskSpec
 
 Progress = Callable[[int, int, str], None]
@@ -59,25 +61,44 @@ def collection_batch(spec: TaskSpec) -> int:
     return min(batch, LARGE_BATCH) if large else batch
 
 
-def record(task: Task, plan: Plan, n_episodes: int, seed: int, progress: Progress) -> OfflineDataset:
+def record(
+    task: Task, plan: Plan, n_episodes: int, seed: int, progress: Progress, folder: Path | None = None
+) -> OfflineDataset:
     """Episodes 0 .. n - 1 of a seed.
 
     Episode i is a function of (seed, i): fewer episodes are a prefix of more, bit for bit, because every batch is
     recorded at its full size and cut afterwards.
+
+    Args:
+        task: what is played.
+        plan: who acts.
+        n_episodes: n.
+        seed: of environments and actions.
+        progress: told of the episodes.
+        folder: an empty one where batches wait, so that memory holds one at a time; the data returned are mapped
+            from it. None: in memory.
+
+    Raises:
+        DataError: if the environment misbehaves.
+        StorageError: if a file cannot be written.
     """
     size = collection_batch(task.spec)
     env = task.make_env(size, derive_seed("collect", "environment", seed))
     parts: list[OfflineDataset] = []
+    spool = None if folder is None else Spool(folder)
+    add = parts.append if spool is None else spool.add
     try:
         for first in range(0, n_episodes, size):
             ids = np.arange(first, first + size)
             batch = _record_batch(env, plan, draw(task.spec, seed, ids.tolist()), ids)
             wanted = min(size, n_episodes - first)
-            parts.append(batch if wanted == size else batch.take(np.arange(wanted)))
+            add(batch if wanted == size else batch.take(np.arange(wanted)))
             progress(first + wanted, n_episodes, "episodes")
     finally:
         env.close()
-    return concatenate(parts) if parts else OfflineDataset.empty(task.spec)
+    if n_episodes < 1:
+        return OfflineDataset.empty(task.spec)
+    return concatenate(parts) if spool is None else spool.joined()
 
 
 def _record_batch(env: BatchedEnv, plan: Plan, draws: Draws, ids: NDArray[np.int64]) -> OfflineDataset:
