@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmark.timing.measurements import Measurement, interleaved_seconds, summarise
+from benchmark.timing.measurements import Measurement, Side, compared
 from tasks.common.errors import MissingDependencyError
 from tasks.common.seeding import make_generator
 from tasks.policies import MLPPolicy
@@ -41,14 +41,14 @@ def measure(device: str) -> Iterator[Measurement]:
     def single() -> None:
         _loop_over_one(task, policy)
 
-    fast, slow = interleaved_seconds(batched, single, repetitions=5)
-    per_second = [STEPS * NUM_ENVS / seconds for seconds in fast]
-    baseline = [SINGLE_STEPS / seconds for seconds in slow]
     detail = f"{NUM_ENVS} battles, network of {HIDDEN} in the loop, reset included, battles that are over too"
-    yield summarise(f"smax/{TASK}/batched", per_second, unit="steps/s", detail=detail, target=TARGET_RATE)
-    yield summarise(f"smax/{TASK}/JaxMARL loop", baseline, unit="steps/s", detail="one environment, compiled step")
-    ratios = list(np.divide(per_second, baseline))
-    yield summarise(f"smax/{TASK}/speed-up", ratios, unit="x", detail="batched over the loop", target=TARGET_RATIO)
+    yield from compared(
+        f"smax/{TASK}",
+        Side("batched", batched, STEPS * NUM_ENVS, detail, TARGET_RATE),
+        Side("JaxMARL loop", single, SINGLE_STEPS, "one environment, compiled step"),
+        unit="steps",
+        target=TARGET_RATIO,
+    )
 
 
 def _policy(task: SMACTask) -> MLPPolicy:

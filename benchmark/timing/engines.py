@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 
-import numpy as np
-
-from benchmark.timing.measurements import Measurement, interleaved_seconds, summarise
+from benchmark.timing.measurements import Measurement, Side, compared
 from tasks.common.errors import MissingDependencyError
 from tasks.common.seeding import make_generator
 from tasks.common.selector import Selector
@@ -57,12 +55,11 @@ def measure(device: str) -> Iterator[Measurement]:
                 for row in choices:  # noqa: B023
                     single_env.step(dict(zip(agents, row, strict=True)))  # noqa: B023
 
-        fast, slow = interleaved_seconds(batched, single, repetitions=5)
-        per_second = [BATCHED_EPISODES * limit * NUM_ENVS / seconds for seconds in fast]
-        baseline = [SINGLE_EPISODES * limit / seconds for seconds in slow]
-        label = f"engine/{selector.name}"
         detail = f"{task.spec.variant}, {NUM_ENVS} environments, resets included"
-        yield summarise(f"{label}/batched", per_second, unit="steps/s", detail=detail)
-        yield summarise(f"{label}/mpe2 loop", baseline, unit="steps/s", detail="one parallel_env, resets included")
-        ratios = list(np.divide(per_second, baseline))
-        yield summarise(f"{label}/speed-up", ratios, unit="x", detail="batched over mpe2 loop", target=TARGET)
+        yield from compared(
+            f"engine/{selector.name}",
+            Side("batched", batched, BATCHED_EPISODES * limit * NUM_ENVS, detail),
+            Side("mpe2 loop", single, SINGLE_EPISODES * limit, "one parallel_env, resets included"),
+            unit="steps",
+            target=TARGET,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -53,6 +53,7 @@ MEASUREMENTS: dict[str, tuple[str, str]] = {
     "engine": ("benchmark.timing.engines:measure", "the batched MPE core against mpe2's loop"),
     "smax": ("benchmark.timing.battles:measure", "battles with a policy in the loop against JaxMARL's loop"),
     "mujoco": ("benchmark.timing.robots:measure", "robots on all cores against a loop"),
+    "evaluation": ("benchmark.timing.evaluations:measure", "five seeds' policies in one batch against one by one"),
     "data": ("benchmark.timing.data:measure", "opening a dataset of a million steps, and sampling from it"),
     "learner": ("benchmark.timing.learners:measure", "five seeds together against five one after another"),
     "diffusion": ("benchmark.timing.diffusion:measure", "the temporal U-Net against MADiff's in plain modules"),
@@ -96,6 +97,37 @@ def interleaved_seconds(
         for action, seconds in zip((first, second), taken, strict=True):
             seconds += seconds_of(action, repetitions=1, warm_up=0)
     return taken
+
+
+class Side(NamedTuple):
+    """One of two ways of doing the same, e.g. batched.
+
+    Attributes:
+        label: behind the name of the comparison.
+        action: what is timed.
+        amount: how many units of work, e.g. steps, one call does.
+        detail: what exactly it runs.
+        target: units a second, or None.
+    """
+
+    label: str
+    action: Callable[[], object]
+    amount: int
+    detail: str
+    target: float | None = None
+
+
+def compared(
+    name: str, first: Side, second: Side, *, unit: str, target: float, repetitions: int = 5
+) -> Iterator[Measurement]:
+    """Units a second of two sides, taken in turn, and the ratio of the first to the second."""
+    taken = interleaved_seconds(first.action, second.action, repetitions=repetitions)
+    rates = []
+    for side, seconds in zip((first, second), taken, strict=True):
+        rates.append([side.amount / s for s in seconds])
+        yield summarise(f"{name}/{side.label}", rates[-1], unit=f"{unit}/s", detail=side.detail, target=side.target)
+    detail = f"{first.label} over {second.label}"
+    yield summarise(f"{name}/speed-up", list(np.divide(rates[0], rates[1])), unit="x", detail=detail, target=target)
 
 
 def summarise(

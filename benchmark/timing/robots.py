@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import numpy as np
-
-from benchmark.timing.measurements import Measurement, interleaved_seconds, summarise
+from benchmark.timing.measurements import Measurement, Side, compared
 from tasks.common.errors import MissingDependencyError
 from tasks.common.seeding import make_generator
 from tasks.mamujoco.task import MAMuJoCoTask
@@ -39,12 +37,13 @@ def measure(device: str) -> Iterator[Measurement]:
         for joint in actions:
             simulations.step(joint)
 
-    fast, slow = interleaved_seconds(lambda: run(together), lambda: run(alone), repetitions=5)
-    parallel, loop = ([STEPS * NUM_ENVS / seconds for seconds in taken] for taken in (fast, slow))
     detail = f"{NUM_ENVS} robots, random actions, reset included"
-    yield summarise(f"mujoco/{TASK}/{cores} threads", parallel, unit="steps/s", detail=detail)
-    yield summarise(f"mujoco/{TASK}/loop", loop, unit="steps/s", detail="the same on one thread")
-    ratios = list(np.divide(parallel, loop))
-    yield summarise(f"mujoco/{TASK}/speed-up", ratios, unit="x", detail=f"{cores} threads over the loop", target=1.0)
+    yield from compared(
+        f"mujoco/{TASK}",
+        Side(f"{cores} threads", lambda: run(together), STEPS * NUM_ENVS, detail),
+        Side("loop", lambda: run(alone), STEPS * NUM_ENVS, "the same on one thread"),
+        unit="steps",
+        target=1.0,
+    )
     together.close()
     alone.close()
