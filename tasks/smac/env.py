@@ -34,7 +34,8 @@ class SMAXEnv(BatchedEnv):
         self.spec, self.num_envs = spec, num_envs
         self._battles, self._chunk, self._seed = battles, chunk, seed
         self._layout = Layout(spec.action.names)
-        self._states: list[Any] = []
+        self._states: list[Any] = []  # of each chunk
+        self._shown: list[Shown] = []
         self._steps = 0
         self._running: BoolArray = np.zeros(num_envs, dtype=np.bool_)
         self._available: BoolArray | None = None
@@ -45,9 +46,9 @@ class SMAXEnv(BatchedEnv):
             raise UsageError(f"{self.spec.id}: {len(episode_ids)} episode numbers for {self.num_envs} environments.")
         numbers = self._padded(np.asarray(episode_ids, dtype=np.uint32), 0)
         started = [self._battles.start(self._seed, own) for own in numbers]
-        self._states, self._steps = [state for state, _ in started], 0
+        self._states, self._shown, self._steps = [state for state, _ in started], [shown for _, shown in started], 0
         self._running = np.ones(self.num_envs, dtype=np.bool_)
-        return self._show([shown for _, shown in started])
+        return self._show()
 
     def step(self, actions: ActionArray) -> Step:
         """Advances every battle. Those that are over stand still.
@@ -58,12 +59,15 @@ class SMAXEnv(BatchedEnv):
         """
         self._check(actions)
         numbers = self._padded(self._layout.to_engine[np.clip(actions, 0, self.spec.action.size - 1)], STOP)
-        advanced = [self._battles.advance(*pair) for pair in zip(self._states, numbers, strict=True)]
-        self._states = [state for state, _ in advanced]
+        for chunk, (own, running) in enumerate(zip(numbers, self._padded(self._running, False), strict=True)):
+            if running.any():
+                self._states[chunk], self._shown[chunk] = self._battles.advance(self._states[chunk], own)
+            else:  # nobody looks at these any more
+                self._shown[chunk] = self._shown[chunk]._replace(reward=np.zeros(self._chunk, dtype=np.float32))
         self._steps += 1
-        return self._show([shown for _, shown in advanced])
+        return self._show()
 
-    def _padded(self, values: NDArray[Any], filler: int) -> list[NDArray[Any]]:
+    def _padded(self, values: NDArray[Any], filler: int | bool) -> list[NDArray[Any]]:
         """Values (B, ...) as chunks, the last one filled up."""
         missing = -len(values) % self._chunk
         filled = np.concatenate([values, np.full((missing, *values.shape[1:]), filler, dtype=values.dtype)])
@@ -88,10 +92,10 @@ class SMAXEnv(BatchedEnv):
                 f"at step {self._steps}. Available are: {', '.join(legal)}."
             )
 
-    def _show(self, chunks: Sequence[Shown]) -> Step:
+    def _show(self) -> Step:
         shown = {
-            name: np.concatenate([np.asarray(getattr(chunk, name)) for chunk in chunks])[: self.num_envs]
-            for name in chunks[0]._fields
+            name: np.concatenate([np.asarray(getattr(chunk, name)) for chunk in self._shown])[: self.num_envs]
+            for name in self._shown[0]._fields
         }
         over: BoolArray = shown["over"]
         truncations = ~over & (self._steps >= self.spec.episode_limit)

@@ -264,3 +264,52 @@ def test_rosters_and_positions_are_those_of_the_race_and_of_the_map() -> None:
     assert 0.3 < surrounded.mean() < 0.7
     assert (away[surrounded, 3:].max(axis=1) > 4).mean() > 0.8
     assert (units[~surrounded, :3, 1] * 32 < 17).mean() > 0.9  # the others start in the left half
+
+
+class Countdown:
+    """Stands for compiled battles: episode e is over after e steps, and every step pays 1."""
+
+    def __init__(self) -> None:
+        self.advanced: list[list[int]] = []
+
+    def start(self, seed: int, episodes: NDArray[np.uint32]) -> tuple[Any, smax.Shown]:
+        left = episodes.astype(np.int64)
+        return left, self.show(left, 0.0)
+
+    def advance(self, left: NDArray[np.int64], actions: NDArray[np.int32]) -> tuple[Any, smax.Shown]:
+        self.advanced.append(left.tolist())
+        return left - 1, self.show(left - 1, 1.0)
+
+    def show(self, left: NDArray[np.int64], reward: float) -> smax.Shown:
+        B, spec = len(left), make_task("smac/3m").spec
+        return smax.Shown(
+            observations=np.zeros((B, 3, spec.obs_dim), dtype=np.float32),
+            states=np.zeros((B, spec.state_dim or 0), dtype=np.float32),
+            available=np.ones((B, 3, 8), dtype=np.bool_),
+            alive=np.ones((B, 3), dtype=np.bool_),
+            over=left <= 0,
+            won=left <= 0,
+            reward=np.full(B, reward, dtype=np.float32),
+        )
+
+
+def test_chunks_whose_battles_are_all_over_are_left_alone() -> None:
+    battles = Countdown()
+    env = SMAXEnv(make_task("smac/3m").spec, battles, 2, 3, seed=0)  # type: ignore[arg-type]  # stands for them
+    env.reset([1, 2, 4])  # chunks (1, 2) and (4, filled up)
+    paid, over = [], []
+    for _ in range(4):
+        step = env.step(np.zeros((3, 3), dtype=np.int64))
+        paid.append(step.rewards[:, 0].tolist())
+        over.append(step.terminals.tolist())
+    assert [len(chunk) for chunk in battles.advanced] == [2] * 6
+    assert [chunk[0] for chunk in battles.advanced] == [
+        1,
+        4,
+        0,
+        3,
+        2,
+        1,
+    ]  # the first chunk twice, the second four times
+    assert paid == [[1.0] * 3, [1.0] * 3, [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]]
+    assert over == [[True, False, False], [True, True, False], [True, True, False], [True, True, True]]
