@@ -9,7 +9,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from leaderboard.pages.context import BoardSite
-from leaderboard.pages.figures import as_svg, colours, figure, line_style
+from leaderboard.pages.figures import as_svg, colours, figure, line_styles
 from leaderboard.scores import Board, Cell
 
 LAST_PART = 0.75  # the end of a curve begins here
@@ -70,7 +70,7 @@ def _curve(board: Board, cell: Cell, augmenter: str) -> Curve | None:
 def _figure(board: Board, task: str, curves: list[Curve]) -> Markup:
     datasets = sorted({curve.cell.dataset for curve in curves})
     learners = sorted({curve.cell.learner for curve in curves})
-    shades, seen = colours(board.augmenters), {}
+    shades, lines, seen = colours(board.augmenters), line_styles(board.augmenters), {}
     with figure((2.9 * len(datasets) + 0.4, 2.4 * len(learners) + 0.8), len(learners), len(datasets)) as (fig, panels):
         for index, axes in enumerate(panels):
             learner, dataset = learners[index // len(datasets)], datasets[index % len(datasets)]
@@ -79,7 +79,7 @@ def _figure(board: Board, task: str, curves: list[Curve]) -> Markup:
                     continue
                 shade = shades[curve.augmenter]
                 mean = curve.returns.mean(axis=0)  # (P,)
-                (line,) = axes.plot(curve.updates, mean, line_style(curve.augmenter), color=shade, linewidth=1.5)
+                (line,) = axes.plot(curve.updates, mean, lines[curve.augmenter], color=shade, linewidth=1.5)
                 low, high = curve.returns.min(axis=0), curve.returns.max(axis=0)
                 axes.fill_between(curve.updates, low, high, color=shade, alpha=0.1, linewidth=0)
                 seen[curve.augmenter] = line

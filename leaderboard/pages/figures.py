@@ -55,9 +55,11 @@ def colours(augmenters: Sequence[str]) -> dict[str, str]:
     return {**chosen, **controls}
 
 
-def line_style(augmenter: str) -> str:
-    """Controls are dashed."""
-    return "--" if is_control(augmenter) else "-"
+def line_styles(augmenters: Sequence[str]) -> dict[str, str]:
+    """A line for each augmenter: dashed for controls, dotted where the colours begin again."""
+    contestants = [name for name in augmenters if not is_control(name)]
+    lines = {name: ("-", ":", "-.")[index // len(_COLOURS) % 3] for index, name in enumerate(contestants)}
+    return {name: lines.get(name, "--") for name in augmenters}
 
 
 @contextmanager

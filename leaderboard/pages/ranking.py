@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from leaderboard import statistics
 from leaderboard.pages.context import BoardSite, Scalar, estimate_text, number
-from leaderboard.pages.figures import as_svg, colours, figure, line_style
+from leaderboard.pages.figures import as_svg, colours, figure, line_styles
 from leaderboard.ranking import Ranking, Row, resamplings
 from leaderboard.scores import Selection, score_matrix
 from leaderboard.statistics import Estimate
@@ -107,12 +107,12 @@ def profile_figure(site: BoardSite) -> Markup | None:
     matrices = {name: score_matrix(site.board, name, site.overall.grid) for name in sorted(ranked)}
     every = np.concatenate([matrix.scores.ravel() for matrix in matrices.values()])
     thresholds = np.linspace(np.floor(every.min()) - 1, np.ceil(every.max()) + 1, 81)
-    shades = colours(site.board.augmenters)
+    shades, lines = colours(site.board.augmenters), line_styles(site.board.augmenters)
     with figure((7.2, 3.6)) as (fig, (axes,)):
         for name, matrix in matrices.items():
             draws, _ = resamplings(site.board, matrix)
             profile = statistics.performance_profile(matrix.scores, thresholds, draws)
-            axes.plot(thresholds, [e.value for e in profile], line_style(name), color=shades[name], label=name)
+            axes.plot(thresholds, [e.value for e in profile], lines[name], color=shades[name], label=name)
             if profile[0].low is not None:
                 lows, highs = [e.low or 0.0 for e in profile], [e.high or 0.0 for e in profile]
                 axes.fill_between(thresholds, lows, highs, color=shades[name], alpha=0.15, linewidth=0)

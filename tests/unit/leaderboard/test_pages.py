@@ -15,6 +15,7 @@ from leaderboard import site
 from leaderboard.pages.cells import cell_rows
 from leaderboard.pages.context import number
 from leaderboard.pages.curves import board_curves
+from leaderboard.pages.figures import colours, line_styles
 from leaderboard.scores import group
 from tasks.common.errors import NothingSelectedError, RecordError, StorageError, UsageError
 
@@ -280,3 +281,10 @@ def test_a_run_of_an_unknown_engine_gets_its_own_page() -> None:
     )
     (board,) = group([record])
     assert board.key.slug == "quick--mpe-batched-1--omar-continuous"
+
+
+def test_augmenters_of_one_colour_have_different_lines() -> None:
+    names = [*(f"method-{i:02}" for i in range(20)), "duplicate", "original"]
+    shades, lines = colours(names), line_styles(names)
+    assert len({(shades[name], lines[name]) for name in names}) == len(names)
+    assert {lines["duplicate"], lines["original"]} == {"--"}
