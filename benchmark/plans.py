@@ -176,6 +176,9 @@ class GroupPlan:
 
     def unsupported(self) -> str | None:
         """Why this combination is undefined, or None."""
+        undefined = regimes.undefined(self.task, self.source.request)
+        if undefined is not None:
+            return undefined
         for choice in (self.augmenter, self.learner):
             reason = choice.method_class.unsupported(self.spec)
             if reason is not None:

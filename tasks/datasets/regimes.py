@@ -45,21 +45,13 @@ def resolve(task: Task | TaskSpec, dataset: Selector | str) -> DatasetRequest:
 
     Raises:
         UnknownNameError: for an unknown regime, with the three nearest.
-        UsageError: for an unknown parameter, a value out of range, or a regime that this task cannot have.
+        UsageError: for an unknown parameter or a value out of range.
     """
     spec = task if isinstance(task, TaskSpec) else task.spec
     selector = Selector.parse(dataset) if isinstance(dataset, str) else dataset
     if selector.name not in REGIMES:
         raise UnknownNameError("dataset", selector.name, REGIMES)
     chosen = REGIMES[selector.name]
-    if spec.n_agents < chosen.min_agents:
-        raise UsageError(f"{selector}: needs {chosen.min_agents} agents or more, and {spec.id} has {spec.n_agents}.")
-    if isinstance(task, Task):
-        for level in chosen.levels:
-            if level != "history" and level not in task.behaviour_levels:
-                raise UsageError(
-                    f"{selector}: {spec.id} has no {level!r} policy. It has: {', '.join(task.behaviour_levels)}."
-                )
     known = chosen.params_of(spec)
     params: dict[str, Scalar] = {name: param.default for name, param in known.items()}
     for name, value in selector.params.items():
@@ -72,6 +64,25 @@ def resolve(task: Task | TaskSpec, dataset: Selector | str) -> DatasetRequest:
     shown = {name: value for name, value in params.items() if value != known[name].default}
     text = str(Selector.of(chosen.name, {**shown, **(kept.params() if kept else {})}))
     return DatasetRequest(regime=chosen.name, params=MappingProxyType(params), subsample=kept, text=text)
+
+
+def undefined(task: Task, request: DatasetRequest) -> str | None:
+    """Why a task cannot have these data, whatever is shipped; None: it can."""
+    chosen, spec = REGIMES[request.regime], task.spec
+    if spec.n_agents < chosen.min_agents:
+        return f"{request}: needs {chosen.min_agents} agents or more, and {spec.id} has {spec.n_agents}."
+    for level in chosen.levels:
+        if level != "history" and level not in task.behaviour_levels:
+            return (
+                f"{request}: {spec.id} has no {level!r} policy. It has: {', '.join(task.behaviour_levels) or 'none'}."
+            )
+    return None
+
+
+def _require_defined(task: Task, request: DatasetRequest) -> None:
+    reason = undefined(task, request)
+    if reason is not None:
+        raise UsageError(reason)
 
 
 def episodes_recorded(task: Task, request: DatasetRequest, episodes: int | None) -> int:
@@ -95,8 +106,9 @@ def identity(task: Task, request: DatasetRequest, episodes: int | None, seed: in
     """Everything that determines the data, as JSON values, for an artefact key.
 
     Raises:
-        UsageError: if a behaviour policy is not shipped.
+        UsageError: if the task cannot have these data, or a behaviour policy is not shipped.
     """
+    _require_defined(task, request)
     chosen, spec = REGIMES[request.regime], task.spec
     return {
         "task": spec.id,
@@ -137,10 +149,11 @@ def collect(
     sub-sampling keeps); without, in memory.
 
     Raises:
-        UsageError: if a behaviour policy is not shipped.
+        UsageError: if the task cannot have these data, or a behaviour policy is not shipped.
         DataError: if sub-sampling asks for more than was recorded, or the environment misbehaves.
         StorageError: if a batch cannot be written.
     """
+    _require_defined(task, request)
     chosen = REGIMES[request.regime]
     count = episodes_recorded(task, request, episodes)
     passes = count

@@ -57,6 +57,11 @@ def test_the_control_that_adds_nothing_has_no_augmented_data_and_no_mix() -> Non
     assert original.artefacts(0).augmented is None
 
 
+def test_a_regime_that_a_task_cannot_have_is_undefined_there_and_nowhere_else() -> None:
+    assert plan(dataset="poor").unsupported() == "poor: mpe/spread has no 'poor' policy. It has: medium, expert."
+    assert plan(task="smac/3m", dataset="poor").unsupported() is None
+
+
 def test_seeds_are_paired_across_augmenters_and_apart_from_each_other() -> None:
     rad, noise = plan(), plan(augmenter="noise")
     assert rad.learner_seed(0) == noise.learner_seed(0)

@@ -86,14 +86,26 @@ def test_parameters_depend_on_the_actions(toy_task: MakeTask) -> None:
         regimes.resolve(toy_task(discrete=True), "expert[noise_std=0.1]")
 
 
-def test_imbalance_needs_two_agents(toy_task: MakeTask) -> None:
-    with pytest.raises(UsageError, match=r"needs 2 agents or more, and toy/walk-1 has 1"):
-        regimes.resolve(toy_task(1), "exp-m")
-
-
-def test_a_level_that_a_task_lacks_is_refused(task: Task) -> None:
-    with pytest.raises(UsageError, match="has no 'poor' policy. It has: medium, expert"):
-        regimes.resolve(task, "poor")
+@pytest.mark.parametrize(
+    ("agents", "dataset", "reason"),
+    [
+        (1, "exp-m", "exp-m: needs 2 agents or more, and toy/walk-1 has 1."),
+        (3, "poor", "poor: toy/walk-3 has no 'poor' policy. It has: medium, expert."),
+    ],
+)
+def test_data_that_a_task_cannot_have_are_undefined_and_never_recorded(
+    toy_task: MakeTask, agents: int, dataset: str, reason: str
+) -> None:
+    task = toy_task(agents)
+    request = regimes.resolve(task, dataset)
+    assert regimes.undefined(task, request) == reason
+    for refuse in (
+        lambda: regimes.identity(task, request, 10, 0),
+        lambda: regimes.collect(task, request, 10, 0, lambda *_: None),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            refuse()
+    assert regimes.undefined(task, regimes.resolve(task, "exp")) is None
 
 
 @pytest.mark.parametrize("name", sorted(set(REGIMES) - {"poor"}))
