@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,9 @@ class BehaviourPolicy(Protocol):
         """Greedy joint actions (B, N, A) float32 or (B, N) int64 for observations (B, N, D)."""
 
 
-class StochasticPolicy(BehaviourPolicy, Protocol):
-    """A policy of discrete actions that can also be drawn from."""
+@runtime_checkable
+class StochasticPolicy(Protocol):
+    """A policy of discrete actions that is drawn from where it records data."""
 
     def sample(
         self, observations: FloatArray, available_actions: BoolArray | None, uniform: NDArray[np.float64]
@@ -94,14 +95,12 @@ class HistoryPhase:
         policy: None while the run explored uniformly at random.
         noise_std: of the Gaussian added to continuous actions, then clipped to the bounds.
         epsilon: probability of a uniformly random available action (discrete tasks).
-        sampled: whether actions were drawn from the policy's softmax; it is a `StochasticPolicy` then.
     """
 
-    policy: BehaviourPolicy | None
+    policy: BehaviourPolicy | StochasticPolicy | None
     episodes: int
     noise_std: float = 0.0
     epsilon: float = 0.0
-    sampled: bool = False
 
 
 class Task(ABC):
@@ -152,7 +151,7 @@ class Task(ABC):
         raise UsageError(f"{self.spec.id}: this task does not say what one agent adds to the team's reward.")
 
     @abstractmethod
-    def behaviour_policy(self, level: str) -> BehaviourPolicy:
+    def behaviour_policy(self, level: str) -> BehaviourPolicy | StochasticPolicy:
         """The shipped policy of a level, e.g. "expert" or "medium".
 
         Raises:

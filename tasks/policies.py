@@ -4,7 +4,7 @@ A file holds `w0, b0, w1, b1, w2, b2` with the agent as leading axis (w: (N, in,
 that all agents share and that sees each agent's number (1, D + N, out). A training history has one more axis in front,
 the snapshot, in float16, and `episodes`, how long each snapshot acted. Policies of discrete actions explored with
 `epsilon`, or were drawn from where there is none. `medium` is the number of episodes until that level was reached, in
-histories that go on to the expert.
+histories that go on to the expert. A single policy is drawn from if its file has an array `drawn`, else greedy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.base import ActionArray, BehaviourPolicy, BoolArray, FloatArray, HistoryPhase, Task
+from tasks.base import ActionArray, BehaviourPolicy, BoolArray, FloatArray, HistoryPhase, StochasticPolicy, Task
 from tasks.common.errors import DataError, StorageError, UsageError
 from tasks.common.files import sha256_of, write_bytes
 from tasks.common.products import product
@@ -26,6 +26,7 @@ from tasks.common.products import product
 ActionRule = Literal["tanh", "argmax"]
 Weights = dict[str, NDArray[Any]]
 LAYERS = 3
+DRAWN = "drawn"
 EXPLORATION_NOISE = 0.1  # of the behaviour learner (docs/tasks.md)
 
 
@@ -45,19 +46,10 @@ class MLPPolicy:
         """Greedy joint actions (B, N, A) float32 or (B, N) int64 for observations (B, N, D)."""
         if self.rule == "tanh":
             return np.asarray(np.tanh(self._outputs(observations)))
-        return np.asarray(self._logits(observations, available_actions).argmax(axis=-1))
+        return np.asarray(self.logits(observations, available_actions).argmax(axis=-1))
 
-    def sample(
-        self, observations: FloatArray, available_actions: BoolArray | None, uniform: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        """Joint actions (B, N) from the softmax over available actions, by inversion of uniform numbers (B, N)."""
-        logits = self._logits(observations, available_actions).astype(np.float64)
-        weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        below = weights.cumsum(axis=-1)
-        # The first action whose cumulated weight exceeds the number: one of weight 0 never is.
-        return np.asarray((below <= uniform[..., None] * below[..., -1:]).sum(axis=-1))
-
-    def _logits(self, observations: FloatArray, available_actions: BoolArray | None) -> FloatArray:
+    def logits(self, observations: FloatArray, available_actions: BoolArray | None) -> FloatArray:
+        """Outputs (B, N, A), -inf where an action is unavailable."""
         out = self._outputs(observations)
         return out if available_actions is None else np.where(available_actions, out, np.float32(-np.inf))
 
@@ -76,6 +68,23 @@ class MLPPolicy:
             if layer < LAYERS - 1:
                 np.maximum(x, 0.0, out=x)
         return x
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxPolicy:
+    """A policy that is drawn from; see `MLPPolicy` for its weights."""
+
+    weights: Mapping[str, FloatArray]
+
+    def sample(
+        self, observations: FloatArray, available_actions: BoolArray | None, uniform: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Joint actions (B, N) from the softmax over available actions, by inversion of uniform numbers (B, N)."""
+        logits = MLPPolicy(self.weights, "argmax").logits(observations, available_actions).astype(np.float64)
+        weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        below = weights.cumsum(axis=-1)
+        # The first action whose cumulated weight exceeds the number: one of weight 0 never is.
+        return np.asarray((below <= uniform[..., None] * below[..., -1:]).sum(axis=-1))
 
 
 def with_agent_numbers(observations: FloatArray) -> FloatArray:
@@ -102,10 +111,12 @@ def load_weights(path: Path) -> Weights:
         ) from error
 
 
-def load_policy(path: Path, rule: ActionRule) -> MLPPolicy:
+def load_policy(path: Path, rule: ActionRule) -> MLPPolicy | SoftmaxPolicy:
     """A shipped policy. Raises StorageError."""
     weights = load_weights(path)
-    return MLPPolicy({name: array.astype(np.float32) for name, array in weights.items()}, rule)
+    drawn = weights.pop(DRAWN, None) is not None
+    layers = {name: array.astype(np.float32) for name, array in weights.items()}
+    return SoftmaxPolicy(layers) if drawn else MLPPolicy(layers, rule)
 
 
 def load_history(path: Path, rule: ActionRule, until: str = "medium") -> list[HistoryPhase]:
@@ -124,14 +135,16 @@ def load_history(path: Path, rule: ActionRule, until: str = "medium") -> list[Hi
         raise UsageError(
             f"The training history {path} ends at the medium level, so `replay` is not possible. Choose medium-replay."
         )
-    epsilon, drawn = weights.pop("epsilon", None), np.zeros(len(episodes) - 1)
-    sampled, noise = rule == "argmax" and epsilon is None, EXPLORATION_NOISE if rule == "tanh" else 0.0
+    drawn = rule == "argmax" and "epsilon" not in weights
+    epsilon = weights.pop("epsilon", np.zeros(len(episodes) - 1))
+    noise = EXPLORATION_NOISE if rule == "tanh" else 0.0
     left = int(episodes.sum()) if until == "expert" or medium is None else int(medium[0])
     phases = [HistoryPhase(None, min(left, int(episodes[0])))]
-    for snapshot, (count, explored) in enumerate(zip(episodes[1:], drawn if epsilon is None else epsilon, strict=True)):
+    for snapshot, (count, explored) in enumerate(zip(episodes[1:], epsilon, strict=True)):
         left -= phases[-1].episodes
         layers = {name: array[snapshot].astype(np.float32) for name, array in weights.items()}
-        phases.append(HistoryPhase(MLPPolicy(layers, rule), min(left, int(count)), noise, float(explored), sampled))
+        policy = SoftmaxPolicy(layers) if drawn else MLPPolicy(layers, rule)
+        phases.append(HistoryPhase(policy, min(left, int(count)), noise, float(explored)))
     return [phase for phase in phases if phase.episodes]
 
 
@@ -190,7 +203,7 @@ class PolicyTask(Task):
         """Where the policy of a level lies, below the family's folder or another."""
         return (self.checkpoints if root is None else root) / self.folder / f"{level}.safetensors"
 
-    def behaviour_policy(self, level: str) -> BehaviourPolicy:
+    def behaviour_policy(self, level: str) -> BehaviourPolicy | StochasticPolicy:
         """The shipped policy of a level."""
         return load_policy(self._existing(level), self.rule)
 

@@ -1,4 +1,4 @@
-"""Returns of greedy or random policies in the real environment."""
+"""Returns of behaviour policies in the real environment."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.base import ActionArray, BatchedEnv, BehaviourPolicy, BoolArray, FloatArray, Task
+from tasks.base import ActionArray, BatchedEnv, BehaviourPolicy, BoolArray, FloatArray, StochasticPolicy, Task
 from tasks.common.seeding import make_generator
+from tasks.datasets.rollout import act
 from tasks.spec import TaskSpec
 
 Returns = NDArray[np.float64]
+Policy = BehaviourPolicy | StochasticPolicy
 
 # Never used by a training run: their environments' seeds are derived from the names "train" and "prey".
 EVALUATION_SEED = 20_000_003
@@ -42,31 +44,34 @@ class Played(NamedTuple):
     won: NDArray[np.bool_] | None
 
 
-def evaluate(task: Task, policy: BehaviourPolicy, episodes: int, seed: int, batch: int = 250) -> Returns:
+def evaluate(task: Task, policy: Policy, episodes: int, seed: int, batch: int = 250) -> Returns:
     """Team returns (E,) of `episodes` episodes, episode i being the one numbered i under `seed`."""
     return play(task, policy, episodes, seed, batch).returns
 
 
-def play(task: Task, policy: BehaviourPolicy, episodes: int, seed: int, batch: int = 250) -> Played:
+def play(task: Task, policy: Policy, episodes: int, seed: int, batch: int = 250) -> Played:
     """Like `evaluate`, with the wins."""
     batch = min(batch, episodes)
     env, returns, wins = task.make_env(batch, seed), [], []
+    generator = make_generator("drawn actions", task.spec.id, seed)
     with closing(env):
         for first in range(0, episodes, batch):
-            total, won = _episodes(env, policy, range(first, first + batch))
+            total, won = _episodes(env, policy, range(first, first + batch), generator)
             returns.append(total)
             wins.append(won)
     all_won = np.concatenate(wins)[:episodes] if task.spec.has_win else None
     return Played(np.concatenate(returns)[:episodes], all_won)
 
 
-def _episodes(env: BatchedEnv, policy: BehaviourPolicy, ids: range) -> tuple[Returns, NDArray[np.bool_]]:
+def _episodes(
+    env: BatchedEnv, policy: Policy, ids: range, generator: np.random.Generator
+) -> tuple[Returns, NDArray[np.bool_]]:
     """Team returns and wins of one episode an environment."""
     shown = env.reset(ids)
     total = np.zeros(len(ids))
     ended, won = np.zeros(len(ids), dtype=np.bool_), np.zeros(len(ids), dtype=np.bool_)
     while not ended.all():
-        shown = env.step(policy.act(shown.observations, shown.available_actions))
+        shown = env.step(act(policy, shown, generator.random((len(ids), env.spec.n_agents))))
         total += np.where(ended, 0.0, env.spec.fold_rewards(shown.rewards))
         if shown.won is not None:
             won |= shown.won & ~ended

@@ -29,7 +29,7 @@ def on_policy_rounds(env: BatchedEnv, config: OnPolicyConfig, learner: MAPPO) ->
         yield Round(index, env_steps, uniform=False, actors=actor_weights(learner))
         episodes = _play(env, config, learner, range(index * config.num_envs, (index + 1) * config.num_envs))
         env_steps += int(episodes.running.sum())
-        learner.update(episodes, min(1.0, env_steps / learner.config.anneal_steps))
+        learner.update(episodes, env_steps)
         index += 1
 
 

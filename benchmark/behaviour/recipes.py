@@ -35,7 +35,8 @@ class Recipe:
             known; never ends by itself.
         num_envs: episodes a round.
         evaluate_every: rounds between two rungs of the ladder.
-        close_until: the first rounds, of which every second one is a rung: early levels are passed quickly.
+        close_until: the first rounds, of which every one is a rung that is drawn from, for the levels below the
+            expert; 0: those are rungs as the expert is.
         keeps_history: whether the policies of all rounds are shipped for `medium-replay`.
         keeps_all: whether that history goes on to the expert, for `replay`.
         to_the_limit: whether every episode lasts as long as it may.
@@ -59,7 +60,7 @@ class Recipe:
 
     def is_rung(self, index: int) -> bool:
         """Whether the policy that begins a round is evaluated."""
-        return index % self.evaluate_every == 0 or (index < self.close_until and index % 2 == 0)
+        return index % self.evaluate_every == 0
 
 
 def recipe_of(task: PolicyTask, algorithm: str | None = None) -> Recipe:
@@ -162,7 +163,7 @@ def _battle(task: SMACTask) -> Recipe:
         rounds=rounds,
         num_envs=loop.num_envs,
         evaluate_every=20,  # a rung costs as much as two rounds
-        close_until=40,
+        close_until=100,
         keeps_all=True,
     )
 

@@ -18,7 +18,7 @@ from benchmark.behaviour.loop import Weights, one_thread
 from benchmark.behaviour.recipes import Recipe, recipe_of
 from tasks.common.errors import UsageError
 from tasks.common.seeding import derive_seed
-from tasks.policies import MLPPolicy, PolicyTask, save_policy, stack_history
+from tasks.policies import DRAWN, ActionRule, MLPPolicy, PolicyTask, SoftmaxPolicy, save_policy, stack_history
 from tasks.registry import make_task
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A policy on the ladder of a training run."""
+    """A policy on the ladder of a training run; `drawn`: not greedy, for the levels below the expert."""
 
     round: int
     env_steps: int
     mean_return: float
     weights: Weights
+    drawn: bool = False
+
+    def policy(self, rule: ActionRule) -> MLPPolicy | SoftmaxPolicy:
+        """As it acts."""
+        return SoftmaxPolicy(self.weights) if self.drawn else MLPPolicy(self.weights, rule)
 
 
 @dataclass(slots=True)
@@ -114,12 +119,16 @@ def train_behaviour(
     means = {"random": low}
     for level in task.behaviour_levels:
         rung = chosen[level]
-        played = play(task, MLPPolicy(rung.weights, task.rule), recipe.episodes(CARD_EPISODES), EVALUATION_SEED)
+        played = play(task, rung.policy(task.rule), recipe.episodes(CARD_EPISODES), EVALUATION_SEED)
         means[level] = float(played.returns.mean())
-        extra = {"level": level, "env_steps": rung.env_steps, "evaluation": summary(*played)}
-        save_policy(task.checkpoint(level, out), rung.weights, {**card, **extra, "random_return": round(low, 4)})
+        extra = {"level": level, "env_steps": rung.env_steps, "drawn": rung.drawn, "evaluation": summary(*played)}
+        flag = {DRAWN: np.ones(1, dtype=np.int8)} if rung.drawn else {}
+        save_policy(
+            task.checkpoint(level, out), {**rung.weights, **flag}, {**card, **extra, "random_return": round(low, 4)}
+        )
     if recipe.keeps_history:
-        reached = next((rung.round for rung in run.ladder if rung.mean_return >= middle), run.ladder[-1].round)
+        rungs = [rung for rung in run.ladder if rung.drawn] or run.ladder  # as the run itself acted
+        reached = next((rung.round for rung in rungs if rung.mean_return >= middle), rungs[-1].round)
         _save_history(task, recipe, run, reached, chosen["expert"].round if recipe.keeps_all else None, card, out)
     log.info("%s: %s after %.0f s", task.spec.id, means, time.perf_counter() - started)
     return means
@@ -138,11 +147,11 @@ def _train(
     for start in recipe.rounds(stage, steps):
         run.env_steps, run.wall_seconds = start.env_steps, time.perf_counter() - started
         finished = start.env_steps >= steps if steps is not None else run.wall_seconds >= (seconds or 0.0)
+        if start.index < recipe.close_until:
+            mean = _mean(task, recipe, SoftmaxPolicy(start.actors), stage)
+            run.ladder.append(Rung(start.index, start.env_steps, mean, start.actors, drawn=True))
         if recipe.is_rung(start.index) or finished:
-            policy = MLPPolicy(start.actors, task.rule)
-            mean = float(
-                play(task, policy, recipe.episodes(LADDER_EPISODES), derive_seed("ladder", stage)).returns.mean()
-            )
+            mean = _mean(task, recipe, MLPPolicy(start.actors, task.rule), stage)
             run.ladder.append(Rung(start.index, start.env_steps, mean, start.actors))
             if progress is not None:
                 progress(Progress(start.env_steps, steps, run.wall_seconds, mean))
@@ -154,12 +163,19 @@ def _train(
     raise AssertionError("rounds never end")
 
 
+def _mean(task: PolicyTask, recipe: Recipe, policy: MLPPolicy | SoftmaxPolicy, stage: int) -> float:
+    """The mean return by which a rung is placed on the ladder."""
+    return float(play(task, policy, recipe.episodes(LADDER_EPISODES), derive_seed("ladder", stage)).returns.mean())
+
+
 def _levels(task: PolicyTask, recipe: Recipe, run: TrainingRun, low: float, seed: int) -> tuple[dict[str, Rung], float]:
     """The rung of every level, and the return half way between random and expert."""
-    candidates = [rung for rung in run.ladder if rung.round % EXPERT_EVERY == 0 or rung is run.ladder[-1]]
+    greedy = [rung for rung in run.ladder if not rung.drawn]
+    candidates = [rung for rung in greedy if rung.round % EXPERT_EVERY == 0 or rung is greedy[-1]]
     best = sorted(candidates, key=lambda rung: -rung.mean_return)[:CANDIDATES]
     high, _, expert = max(_again(task, recipe, best, seed), key=lambda scored: scored[:2])
-    before = [rung for rung in run.ladder if rung.env_steps <= expert.env_steps]
+    rungs = [rung for rung in run.ladder if rung.drawn] or greedy
+    before = [rung for rung in rungs if rung.env_steps <= expert.env_steps]
     chosen = {"expert": expert}
     for level in task.behaviour_levels[:-1]:
         goal = low + SHARES[level] * (high - low)
@@ -172,7 +188,7 @@ def _again(task: PolicyTask, recipe: Recipe, rungs: list[Rung], seed: int) -> li
     episodes = derive_seed("choice", task.spec.id, seed)
     scored = []
     for rung in rungs:
-        returns = play(task, MLPPolicy(rung.weights, task.rule), recipe.episodes(CARD_EPISODES), episodes).returns
+        returns = play(task, rung.policy(task.rule), recipe.episodes(CARD_EPISODES), episodes).returns
         scored.append((float(returns.mean()), rung.env_steps, rung))
     return scored
 
@@ -217,7 +233,7 @@ def _card(task: PolicyTask, recipe: Recipe, seed: int, command: str, run: Traini
         "run": {
             "env_steps": run.env_steps,
             "wall_seconds": round(run.wall_seconds, 1),
-            "learning_curve": [[rung.env_steps, round(rung.mean_return, 2)] for rung in run.ladder[::5]],
+            "learning_curve": [[r.env_steps, round(r.mean_return, 2)] for r in run.ladder if not r.drawn][::5],
         },
         "config": dict(recipe.config),
         "versions": library_versions(),

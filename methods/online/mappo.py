@@ -100,9 +100,6 @@ class MAPPO:
         h, c = config.hidden, config.critic_hidden
         self.actors: list[Tensor] = list(StackedMLP((obs_dim + self._n, h, h, actions), [weights]).parameters())
         self.critic: list[Tensor] = list(StackedMLP((state_dim, c, c, 1), [weights]).parameters())
-        with torch.no_grad():  # as MAPPO's gain of 0.01: nearly uniform at first
-            self.actors[-2].mul_(0.01)
-            self.actors[-1].zero_()
         self._adam = torch.optim.Adam(
             [
                 {"params": self.actors, "lr": config.learning_rate},
@@ -119,18 +116,18 @@ class MAPPO:
         noise = -torch.empty(log_policy.shape).exponential_(generator=self._generator).log()
         return (log_policy + noise).argmax(dim=-1)
 
-    def update(self, episodes: Episodes, done: float) -> None:
-        """Some epochs on the episodes of the current policy; `done` is how much of the annealing is over, 0 to 1."""
+    def update(self, episodes: Episodes, env_steps: int) -> None:
+        """Some epochs on the episodes of the current policy, the last of so many environment steps."""
         config = self.config
-        for group, rate in zip(
-            self._adam.param_groups, (config.learning_rate, config.critic_learning_rate), strict=True
-        ):
-            group["lr"] = rate * max(0.1, 1.0 - done)
+        left = max(0.0, 1.0 - env_steps / config.anneal_steps)
+        actor, critic = self._adam.param_groups
+        actor["lr"] = config.learning_rate * max(0.1, left)
+        critic["lr"] = config.critic_learning_rate * max(0.1, left)
         rows = self._rows(episodes)
         for _ in range(config.epochs):
             order = torch.randperm(len(rows.targets), generator=self._generator)
             for chosen in order.chunk(config.minibatches):
-                self._step(_Rows(*(column[chosen] for column in rows)), config.entropy * max(0.0, 1.0 - done))
+                self._step(_Rows(*(column[chosen] for column in rows)), config.entropy * left)
 
     def policy_loss(self, rows: _Rows, entropy: float) -> Tensor:
         """−⟨min(ρ A, clip(ρ) A)⟩ − c ⟨H⟩ over living agents."""

@@ -213,13 +213,7 @@ def replay(task: Task, params: Params) -> Plan:
 def _run_again(phases: Sequence[HistoryPhase], place: Callable[[NDArray[np.int64], int], NDArray[np.int64]]) -> Plan:
     """Each episode as the training run acted at its place, 0 to length - 1, in the run."""
     actors = tuple(
-        Actor(
-            policy=phase.policy,
-            behaviour="learner",
-            noise_std=phase.noise_std,
-            epsilon=phase.epsilon,
-            sampled=phase.sampled,
-        )
+        Actor(policy=phase.policy, behaviour="learner", noise_std=phase.noise_std, epsilon=phase.epsilon)
         if phase.policy is not None
         else RANDOM
         for phase in phases

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +36,12 @@ class Actor:
         behaviour: what the privileged column says about it, one of BEHAVIOURS.
         noise_std: of the Gaussian added to continuous actions, then clipped to the bounds.
         epsilon: probability of a uniform available action instead (discrete tasks).
-        sampled: whether actions are drawn from the policy's softmax; it is a `StochasticPolicy` then.
     """
 
-    policy: BehaviourPolicy | None
+    policy: BehaviourPolicy | StochasticPolicy | None
     behaviour: str
     noise_std: float = 0.0
     epsilon: float = 0.0
-    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +133,7 @@ def _act(
         actor = actors[int(index)]
         if actor.policy is None:
             continue
-        if actor.sampled:
-            policy = cast(StochasticPolicy, actor.policy)
-            chosen: ActionArray = policy.sample(shown.observations, shown.available_actions, draws.action[:, t])
-        else:
-            chosen = actor.policy.act(shown.observations, shown.available_actions)
+        chosen = act(actor.policy, shown, draws.action[:, t])
         if actor.noise_std and draws.noise is not None:
             noisy = chosen + np.float32(actor.noise_std) * draws.noise[:, t].astype(np.float32)
             chosen = np.clip(noisy, spec.action.low, spec.action.high)
@@ -148,6 +142,13 @@ def _act(
             mine &= draws.explore[:, t] >= actor.epsilon
         np.copyto(actions, chosen, where=mine if discrete else mine[..., None], casting="same_kind")
     return actions
+
+
+def act(policy: BehaviourPolicy | StochasticPolicy, shown: Step, uniform: NDArray[np.float64]) -> ActionArray:
+    """What a policy does, drawn by uniform numbers (B, N) if it is one that is drawn from."""
+    if isinstance(policy, StochasticPolicy):
+        return policy.sample(shown.observations, shown.available_actions, uniform)
+    return policy.act(shown.observations, shown.available_actions)
 
 
 def _flatten(

@@ -105,8 +105,8 @@ def test_losses_equal_plain_loops() -> None:
 def test_rates_fall_to_a_tenth_and_entropy_to_nothing() -> None:
     learner = learner_of(TINY)
     episodes, _ = rows_of(learner)
-    for done, rate in ((0.0, 1e-3), (0.5, 5e-4), (0.95, 1e-4), (1.0, 1e-4)):
-        learner.update(episodes, done)
+    for done, rate in ((0.0, 1e-3), (0.5, 5e-4), (0.95, 1e-4), (1.5, 1e-4)):
+        learner.update(episodes, int(done * learner.config.anneal_steps))
         assert [group["lr"] for group in learner._adam.param_groups] == pytest.approx([rate, rate])
 
 
@@ -115,20 +115,19 @@ class Listener(MAPPO):
 
     def __init__(self) -> None:
         super().__init__(TINY, (2, 1, 1, 3), torch.Generator().manual_seed(0), np.random.default_rng(0))
-        self.given: list[tuple[Episodes, float]] = []
+        self.given: list[tuple[Episodes, int]] = []
 
-    def update(self, episodes: Episodes, done: float) -> None:
-        self.given.append((episodes, done))
+    def update(self, episodes: Episodes, env_steps: int) -> None:
+        self.given.append((episodes, env_steps))
 
 
 def test_rounds_are_whole_episodes_of_the_current_policy() -> None:
     learner = Listener()
-    learner.config = replace(TINY, anneal_steps=25)
     env = Game(4)
     rounds = list(islice(on_policy_rounds(env, OnPolicyConfig(num_envs=4, reward_scale=0.5), learner), 4))
     assert [r.env_steps for r in rounds] == [0, 10, 20, 30]  # 1 + 2 + 3 + 4 steps a round
     assert not any(r.uniform or r.epsilon for r in rounds)
-    assert [done for _, done in learner.given] == [0.4, 0.8, 1.0]
+    assert [steps for _, steps in learner.given] == [10, 20, 30]
     for number, (episodes, _) in enumerate(learner.given):
         ids = np.arange(4 * number, 4 * number + 4)
         lengths = 1 + ids % 4

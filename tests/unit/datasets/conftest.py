@@ -34,13 +34,17 @@ class Walker:
         score = np.where(available_actions, gap @ MOVES.T, -np.inf)
         return score.argmax(axis=-1)
 
+
+@dataclass(frozen=True)
+class Climber:
+    """Drawn from: the last available action, up or where barred down; for numbers from 0.99 on it stays."""
+
     def sample(
         self,
         observations: NDArray[np.float32],
         available_actions: NDArray[np.bool_],
         uniform: NDArray[np.float64],
     ) -> NDArray[np.int64]:
-        """Always the last available action; numbers from 0.99 on stay."""
         last = np.where(available_actions, np.arange(5), -1).max(axis=-1)
         return np.where(uniform < 0.99, last, 0)
 
@@ -122,7 +126,7 @@ class ToyTask(Task):
     def training_history(self, until: str = "medium") -> tuple[HistoryPhase, ...]:
         learner = Walker(self.spec.action.discrete, 0.1)
         until_medium = (HistoryPhase(None, 40), HistoryPhase(learner, 60, noise_std=0.1, epsilon=0.1))
-        later = HistoryPhase(learner, 100, sampled=self.spec.action.discrete)
+        later = HistoryPhase(Climber() if self.spec.action.discrete else learner, 100)
         return until_medium if until == "medium" else (*until_medium, later)
 
     def behaviour_digest(self, level: str) -> str:

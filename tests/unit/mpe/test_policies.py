@@ -18,7 +18,7 @@ from tasks.common.errors import DataError, StorageError, UsageError
 from tasks.common.files import sha256_of
 from tasks.common.selector import Selector
 from tasks.mpe.task import CHECKPOINTS, ENGINE_VERSION, REFERENCES, MPETask, make_task
-from tasks.policies import MLPPolicy, load_card, load_history, load_weights, save_policy, stack_history
+from tasks.policies import MLPPolicy, SoftmaxPolicy, load_card, load_history, load_weights, save_policy, stack_history
 
 SHIPPED = [task.spec.id for task in shipped_tasks()]
 CONTINUOUS = [text for text in SHIPPED if "discrete" not in text]
@@ -118,7 +118,7 @@ def test_actions_are_drawn_from_the_softmax_over_available_actions() -> None:
     logits = np.log(np.array([[1.0, 2.0, 5.0, 2.0]], dtype=np.float32))
     zero = np.zeros((1, 1, 4), dtype=np.float32)
     weights = {"w0": zero[..., :1], "b0": zero[0, :, :1], "w1": zero[..., :1], "b1": zero[0, :, :1], "w2": zero}
-    policy = MLPPolicy({**weights, "b2": logits}, "argmax")
+    policy = SoftmaxPolicy({**weights, "b2": logits})
     uniform = np.array([0.0, 0.1999, 0.2001, 0.5999, 0.6001, np.nextafter(1.0, 0.0)])[:, None]
     seen, available = np.zeros((6, 1, 1), dtype=np.float32), np.array([True, True, False, True])
     drawn = policy.sample(seen, np.broadcast_to(available, (6, 1, 4)), uniform)
@@ -135,12 +135,11 @@ def test_a_history_to_the_expert_knows_where_medium_was_reached(tmp_path: Path) 
     whole, part = load_history(path, "argmax", "expert"), load_history(path, "argmax")
     assert [phase.episodes for phase in whole] == [10, 20, 30]  # nothing was uniform
     assert [phase.episodes for phase in part] == [10, 15]
-    assert all(phase.sampled and phase.epsilon == 0.0 for phase in whole)  # no ε: drawn
+    assert all(isinstance(phase.policy, SoftmaxPolicy) and phase.epsilon == 0.0 for phase in whole)  # no ε: drawn
     save_policy(path, stack_history(snapshots, [5, 10, 20, 30], [0.5, 0.25, 0.125], medium=3), {})
     explored = load_history(path, "argmax", "expert")
-    assert [(phase.episodes, phase.epsilon, phase.sampled) for phase in explored] == [
-        (5, 0.0, False), (10, 0.5, False), (20, 0.25, False), (30, 0.125, False),
-    ]  # fmt: skip
+    assert [(phase.episodes, phase.epsilon) for phase in explored] == [(5, 0.0), (10, 0.5), (20, 0.25), (30, 0.125)]
+    assert not any(isinstance(phase.policy, SoftmaxPolicy) for phase in explored)
     assert [phase.episodes for phase in load_history(path, "argmax")] == [3]
     save_policy(path, stack_history(snapshots, [5, 10, 20, 30]), {})
     with pytest.raises(UsageError, match="ends at the medium level, so `replay` is not possible"):
