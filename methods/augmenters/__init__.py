@@ -46,6 +46,9 @@ AUGMENTERS.add("mastars-random", _MASTARS, "ablation: in a random order (MASTARS
 AUGMENTERS.add("mastars-no-subgoal", _MASTARS, "ablation: all but the first row is new (MASTARS, 4.4)", subgoal=False)
 AUGMENTERS.add("mastars-no-sequence", _MASTARS, "ablation: all agents in one pass (MASTARS, 4.4)", sequential=False)
 AUGMENTERS.add("mastars-no-inpainting", _MASTARS, "ablation: agents sampled alone (MASTARS, 4.4)", inpainting=False)
+AUGMENTERS.add(
+    "mbts", "methods.augmenters.mbts:MBTS", "model-based stitching of joint trajectories (MA-MBTS; MADiTS, 5.1)"
+)
 _CODI = "methods.augmenters.codi:CODI"
 AUGMENTERS.add("codi", _CODI, "composed diffusion on labels of who plays well (CODI, 3)")
 AUGMENTERS.add("codi-no-com", _CODI, "ablation: conditioned on all labels at once (CODI, 4.1)", composition=False)
