@@ -170,9 +170,10 @@ class _Fitting:
 
         def judge() -> Tensor:
             index = np.concatenate([np.tile(part, (settings.members, 1)) for part in shown])
-            parts = torch.from_numpy(index).to(device).split(settings.density_batch_size, dim=1)
-            total = sum(density_losses(module, steps, part) * part.shape[1] for part in parts)
-            assert isinstance(total, Tensor)  # some step is always held out
+            parts = torch.split(torch.from_numpy(index).to(device), settings.density_batch_size, dim=1)
+            total = torch.zeros(len(index), device=device)
+            for part in parts:
+                total += density_losses(module, steps, part) * part.shape[1]
             return total / index.shape[1]
 
         stop = EarlyStop(module, judge, self._judge_every, self._patience, self.density_updates)
@@ -233,7 +234,8 @@ class _Fitting:
         def losses(index: Tensor, noise: Tensor | None) -> Tensor:
             at = steps.at[index]
             predicted = module(steps.told(at, steps.actions[index], at + 1))[..., 0]  # (G, B)
-            return (predicted - (steps.rewards[index] - mean) / std).square().mean(dim=1)
+            error: Tensor = predicted - (steps.rewards[index] - mean) / std
+            return error.square().mean(dim=1)
 
         stage = Stage(
             name="reward model",

@@ -82,7 +82,6 @@ class Stitching:
         self._steps = StepTensors.of(data, model.scaling, run.device)
         self.original = StitchedEpisodes.original(data)
         self.report = StitchReport(radius=settings.radius)
-        self._journal = Journal(self._run, settings.passes * settings.value_updates)
 
     def passes(self) -> tuple[StitchedEpisodes, NDArray[np.bool_]]:
         """The episodes after the last pass, and which of them (E,) differ from the original."""
@@ -151,9 +150,10 @@ class Stitching:
             learning_rate=settings.value_learning_rate,
             watcher=SlowTwin(module, target, settings.tau),
         )
-        trained = train(stage, self._journal, number * settings.value_updates, run.device)
+        journal = Journal(run, settings.passes * settings.value_updates)
+        trained = train(stage, journal, number * settings.value_updates, run.device)
         with torch.no_grad():
-            parts = [module(part[None])[0].amin(dim=0).cpu().numpy() for part in rows.split(_ROWS)]
+            parts = [module(part[None])[0].amin(dim=0).cpu().numpy() for part in torch.split(rows, _ROWS)]
         return np.concatenate(parts), float(trained.loss[0])
 
     def _better(self, new: StitchedEpisodes, old: StitchedEpisodes) -> NDArray[np.bool_]:

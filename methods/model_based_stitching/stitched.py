@@ -59,11 +59,18 @@ class StitchedEpisodes:
 
     def first_rows(self) -> NDArray[np.int64]:
         """(S,) the row of each step."""
-        return self.rows[np.arange(self.starts[-1]) + np.repeat(np.arange(self.n_episodes), self.lengths)]
+        rows: NDArray[np.int64] = self.rows[self._places()]
+        return rows
 
     def second_rows(self) -> NDArray[np.int64]:
         """(S,) the row that each step leads to."""
-        return self.rows[np.arange(self.starts[-1]) + np.repeat(np.arange(self.n_episodes), self.lengths) + 1]
+        rows: NDArray[np.int64] = self.rows[self._places() + 1]
+        return rows
+
+    def _places(self) -> NDArray[np.int64]:
+        """(S,) where the row of each step stands among `rows`."""
+        places: NDArray[np.int64] = np.arange(self.starts[-1]) + np.repeat(np.arange(self.n_episodes), self.lengths)
+        return places
 
     def returns(self, spec: TaskSpec) -> NDArray[np.float64]:
         """(E,) undiscounted team returns."""

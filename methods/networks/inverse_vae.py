@@ -77,4 +77,4 @@ class InverseVAE(nn.Module):
 
     def _decoded(self, seen: Tensor, latents: Tensor) -> Tensor:
         raw: Tensor = self.decoder(torch.cat([seen, latents], dim=-1))
-        return raw.unflatten(-1, (self.agents, self.action.size))
+        return raw.view(*raw.shape[:-1], self.agents, self.action.size)
