@@ -52,7 +52,7 @@ def test_every_returned_row_is_real_in_all_its_columns(shape: str) -> None:
     data = sample_dataset(shape).without_privileged()
     apart = np.arange(len(data.observations), dtype=np.float32)[:, None, None]
     data = data.replace(observations=data.observations + np.float32(1e-4) * apart)  # no two rows alike
-    returned, _ = generated(data)
+    returned, _ = generated(data, neighbours=2)
     rows = rows_of(returned, data)
     for name in ("states", "alive", "available_actions"):
         if getattr(data, name) is not None:
