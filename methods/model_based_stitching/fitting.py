@@ -174,7 +174,7 @@ class _Fitting:
             total = torch.zeros(len(index), device=device)
             for part in parts:
                 total += density_losses(module, steps, part) * part.shape[1]
-            return total / index.shape[1]
+            return total.div_(index.shape[1])
 
         stop = EarlyStop(module, judge, self._judge_every, self._patience, self.density_updates)
         stage = Stage(
