@@ -142,7 +142,9 @@ class MBTS(Augmenter[MBTSConfig]):
         if self._model is None:
             raise UsageError("mbts: nothing was fitted. Call `fit` or `load_state` first.")
         if self._model.device != run.device:
+            told = self._model.diagnosis
             self._model = StitchingModel.from_arrays(self._model.arrays(), data.spec, run.device)
+            self._model.diagnosis.update(told)
         data, began = data.without_privileged(), time.monotonic()
         stitching = Stitching(self._settings(self._model, run.budget.transition), self._model, data, run)
         episodes, changed = stitching.passes()
