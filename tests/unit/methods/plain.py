@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from methods.data.sequences import SequenceBatch
 from methods.networks.agents import GRUAgent
+from methods.networks.mixers import QMixer
 
 BatchT = TypeVar("BatchT", bound=SequenceBatch)
 
@@ -63,29 +65,45 @@ def acted_along(agent: Any, r: int, rows: Tensor, last: Tensor | None) -> list[l
     return found
 
 
+def mixed(mixer: QMixer, r: int, state: Tensor, q: Sequence[Tensor]) -> Tensor:
+    """Q_tot of the values of the agents at a state (K,), by QMIX's hypernetworks."""
+    first = perceptron(mixer.first, r, state).abs()
+    hidden, total = perceptron(mixer.first_bias, r, state), perceptron(mixer.second_bias, r, state)[0]
+    for i, value in enumerate(q):
+        hidden = hidden + value * first[i * mixer.embed : (i + 1) * mixer.embed]
+    for weight, h in zip(perceptron(mixer.second, r, state).abs(), hidden, strict=True):
+        total = total + weight * (h if h > 0 else h.exp() - 1)
+    return total
+
+
 def outputs(agent: Any, r: int, rows: Tensor) -> list[list[Tensor]]:
     """[t][i] -> what agents that see no last action give at the rows (L, N, D) of one sequence, as they come."""
     return acted_along(agent, r, (rows - agent.scaler.mean[r]) / agent.scaler.scale[r], None)
 
 
-def poisoned_behind(batch: SequenceBatch, steps: Tensor) -> SequenceBatch:
-    """The batch with other actions and ends and NaN rewards at `steps` (R, T, B), and other rows behind them."""
+def available(batch: SequenceBatch) -> Tensor:
+    """(R, T + 1, B, N, A) of a batch that has it."""
+    assert batch.available is not None
+    return batch.available
+
+
+def poisoned_behind(batch: BatchT, steps: Tensor, action: int = 0) -> BatchT:
+    """The batch with another action and other ends and NaN rewards at `steps` (R, T, B), and other rows behind them."""
     rows = torch.cat([torch.zeros_like(steps[:, :1]), steps], dim=1)  # (R, T + 1, B)
     assert batch.last_actions is not None
-    assert batch.available is not None
     return replace(
         batch,
         observations=batch.observations + 3.0 * rows[..., None, None],
-        available=batch.available & ~rows[..., None, None],
+        available=available(batch) & ~rows[..., None, None],
         states=None if batch.states is None else batch.states - 2.0 * rows[..., None],
-        last_actions=batch.last_actions.masked_fill(rows[..., None], 0),
-        actions=batch.actions.masked_fill(steps[..., None], 0),
+        last_actions=batch.last_actions.masked_fill(rows[..., None], action),
+        actions=batch.actions.masked_fill(steps[..., None], action),
         rewards=batch.rewards.masked_fill(steps[..., None], torch.nan),
         terminals=batch.terminals ^ steps,
     )
 
 
-def padded_further(batch: SequenceBatch, steps: int) -> SequenceBatch:
+def padded_further(batch: BatchT, steps: int) -> BatchT:
     """The batch with more padding: `steps` repetitions of its last rows and steps, none of them valid."""
 
     def longer(x: Tensor | None) -> Tensor | None:
@@ -94,3 +112,12 @@ def padded_further(batch: SequenceBatch, steps: int) -> SequenceBatch:
     columns: dict[str, Any] = {f.name: longer(getattr(batch, f.name)) for f in fields(batch)}
     columns["valid"][:, -steps:] = False
     return replace(batch, **columns)
+
+
+def require_equal_gradients(fast: Tensor, slow: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+    """Losses (R,) and all their gradients against those of plain loops, one a replica."""
+    expected, changed = torch.stack(list(slow)), list(parameters)
+    torch.testing.assert_close(fast, expected, atol=1e-6, rtol=1e-6)
+    mine, theirs = (torch.autograd.grad(loss.sum(), changed, retain_graph=True) for loss in (fast, expected))
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)

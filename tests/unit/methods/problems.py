@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.checks import sample_dataset
-from methods.base import LearnedPolicy
+from methods.base import Budget, LearnedPolicy, Learner, Run
+from methods.data.batches import TransitionBatch, joint_transitions
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import ActionSpec
 
@@ -33,6 +34,9 @@ def bandit(mean: float, width: float, low: float = -1.0, high: float = 1.0) -> O
 
 PAYOFF = [[0.0, 1.0, 0.0], [1.0, 2.0, 5.0], [0.0, 1.0, 3.0]]
 """Of a two-agent game: the best joint action is (1, 2), and (2, 2) where agent 0 must not take 1."""
+
+MONOTONE_PAYOFF = [[0.0, 1.0, 2.0], [1.0, 2.0, 5.0], [0.0, 1.0, 3.0]]
+"""The same, of which a value that grows with those of the agents can tell all."""
 
 
 def game(payoff: Any, masked: tuple[int, int] | None = None, *, shown: Any = None, ends: bool = True) -> OfflineDataset:
@@ -63,6 +67,18 @@ def game(payoff: Any, masked: tuple[int, int] | None = None, *, shown: Any = Non
     )
 
 
+def mean_game(payoff: Any, **given: Any) -> OfflineDataset:
+    """See `game`; every agent is paid all of it, for learners that take the mean of the agents."""
+    data = game(payoff, **given)
+    return data.replace(rewards=2 * data.rewards)
+
+
+def single_transitions() -> OfflineDataset:
+    """Steps without a before and an after, of a task of 25 steps an episode."""
+    data = game(PAYOFF)
+    return data.replace(spec=replace(data.spec, episode_limit=25))
+
+
 def first_choice(policy: LearnedPolicy, data: OfflineDataset) -> list[list[int]]:
     """The joint action of each replica in the first row of a discrete dataset."""
     rows = np.repeat(data.observations[None, :1], policy.replicas, axis=0)
@@ -71,6 +87,32 @@ def first_choice(policy: LearnedPolicy, data: OfflineDataset) -> list[list[int]]
     action, _ = policy.act(rows, mask)
     found: list[list[int]] = action[:, 0].tolist()
     return found
+
+
+def acted(
+    learner: Learner[Any], data: Sequence[OfflineDataset], updates: int, batch_size: int = 32
+) -> list[list[int]]:
+    """What the policy of each discrete dataset does at its first row, all trained together."""
+    run = Run(seeds=tuple(range(len(data))), budget=Budget(updates=updates, batch_size=batch_size))
+    policy = learner.fit(data, run)
+    return [first_choice(policy, d)[r] for r, d in enumerate(data)]
+
+
+def own_generators(purpose: int, count: int = 2) -> list[np.random.Generator]:
+    """One a replica, other ones for every purpose."""
+    return [np.random.default_rng([purpose, r]) for r in range(count)]
+
+
+def precise_transitions(
+    data: Sequence[OfflineDataset], batch_size: int, *, random_ends: bool = False
+) -> TransitionBatch:
+    """A batch in float64; `random_ends`: three steps in ten are true ends."""
+    drawn = next(joint_transitions(data, own_generators(4), batch_size=batch_size, updates=1, device="cpu"))
+    terminals = drawn.terminals
+    if random_ends:
+        terminals = torch.rand(terminals.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    precise = {name: getattr(drawn, name).double() for name in ("observations", "actions", "rewards")}
+    return replace(drawn, **precise, next_observations=drawn.next_observations.double(), terminals=terminals)
 
 
 def network(parameters: Sequence[Tensor], g: int) -> nn.Sequential:

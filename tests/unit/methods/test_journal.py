@@ -7,27 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from methods.base import Arrays, Run
+from methods.base import Run
 from methods.diffusion.stacked_adam import StackedAdam
 from methods.journal import Journal, pack_generators, restore_generators
 from tasks.common.seeding import make_generator
-
-
-class Memory:
-    """A checkpoint that is always due."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, np.ndarray] | None = None
-        self.saves = 0
-
-    def load(self) -> Arrays | None:
-        return self.stored
-
-    def due(self) -> bool:
-        return True
-
-    def save(self, arrays: Arrays) -> None:
-        self.stored, self.saves = {name: np.array(array) for name, array in arrays.items()}, self.saves + 1
+from tests.unit.methods.checkpoints import Memory
 
 
 def test_a_stage_goes_on_beside_the_results_of_finished_ones() -> None:
