@@ -89,9 +89,7 @@ def first_choice(policy: LearnedPolicy, data: OfflineDataset) -> list[list[int]]
     return found
 
 
-def acted(
-    learner: Learner[Any], data: Sequence[OfflineDataset], updates: int, batch_size: int = 32
-) -> list[list[int]]:
+def acted(learner: Learner[Any], data: Sequence[OfflineDataset], updates: int, batch_size: int = 32) -> list[list[int]]:
     """What the policy of each discrete dataset does at its first row, all trained together."""
     run = Run(seeds=tuple(range(len(data))), budget=Budget(updates=updates, batch_size=batch_size))
     policy = learner.fit(data, run)
