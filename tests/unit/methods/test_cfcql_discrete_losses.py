@@ -13,16 +13,8 @@ from torch import Tensor
 
 from methods.data.sequences import SequenceBatch
 from methods.learners.cfcql.discrete import DiscreteCFCQLTrainer
-from tests.unit.methods.plain import (
-    acted_along,
-    mixed,
-    require_equal_gradients,
-)
-from tests.unit.methods.small_trainers import (
-    REPLICAS,
-    datasets,
-    made,
-)
+from tests.unit.methods.plain import acted_along, mixed, require_equal_gradients
+from tests.unit.methods.small_trainers import REPLICAS, datasets, made
 
 
 class Episode:

@@ -17,12 +17,7 @@ from methods.learners.cfcql.config import CFCQLConfig
 from methods.learners.cfcql.discrete import DiscreteCFCQL
 from tests.unit.methods.checkpoints import KilledError, Memory
 from tests.unit.methods.problems import game
-from tests.unit.methods.small_trainers import (
-    REPLICAS,
-    datasets,
-    generators,
-    small,
-)
+from tests.unit.methods.small_trainers import REPLICAS, datasets, generators, small
 
 
 def test_the_behaviour_stays_as_it_is() -> None:

@@ -16,22 +16,9 @@ from methods.learners.omar.discrete import DiscreteOMARTrainer
 from methods.networks.agents import GRUAgent
 from methods.networks.dueling import DuelingTwins
 from methods.networks.stacked import clip_each_replica
-from methods.objectives.discrete_actor import (
-    policy_gradient_loss,
-)
-from tests.unit.methods.plain import (
-    acted_along,
-    perceptron,
-    require_equal_gradients,
-)
-from tests.unit.methods.small_trainers import (
-    ACTIONS,
-    AGENTS,
-    REPLICAS,
-    SHAPES,
-    datasets,
-    made,
-)
+from methods.objectives.discrete_actor import policy_gradient_loss
+from tests.unit.methods.plain import acted_along, perceptron, require_equal_gradients
+from tests.unit.methods.small_trainers import ACTIONS, AGENTS, REPLICAS, SHAPES, datasets, made
 
 EVERYTHING = slice(None)
 

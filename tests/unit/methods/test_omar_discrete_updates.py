@@ -12,13 +12,7 @@ from torch import Tensor
 from methods.algorithms.replica_adam import ReplicaAdam
 from methods.base import Run
 from methods.networks.stacked import clip_each_replica
-from tests.unit.methods.small_trainers import (
-    REPLICAS,
-    datasets,
-    made,
-    sequences,
-    small,
-)
+from tests.unit.methods.small_trainers import REPLICAS, datasets, made, sequences, small
 
 EVERYTHING = slice(None)
 
