@@ -1,32 +1,31 @@
-"""BCQ for continuous actions: equations on numbers worked by hand, losses against plain loops, known answers."""
+"""BCQ for continuous actions: equations on numbers worked by hand, losses against plain loops, and acting."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.checks import sample_dataset
 from methods.algorithms.team import views
-from methods.base import Budget, LearnedPolicy, Run, UnsupportedError
+from methods.base import Budget, LearnedPolicy, Run
 from methods.data.batches import TransitionBatch, joint_transitions
 from methods.learners.bcq.config import BCQConfig
 from methods.learners.bcq.continuous import BCQTrainer, ContinuousBCQ
 from methods.networks import best_of
 from methods.objectives.batch_constrained import perturbed, soft_clipped_target
 from methods.objectives.behaviour_vae import vae_loss
-from tasks.common.errors import DataError, MethodError, UsageError
+from tasks.common.errors import MethodError
 from tasks.datasets.offline import OfflineDataset
-from tests.unit.methods.problems import bandit, network, require_same_gradients
+from tests.unit.methods.problems import bandit, network, own_generators, precise_transitions, require_same_gradients
+from tests.unit.methods.small_trainers import AGENTS, REPLICAS, datasets
 
-REPLICAS, AGENTS, BATCH = 2, 3, 8
-DATA = [sample_dataset("continuous", episodes=20, seed=seed).without_privileged() for seed in range(REPLICAS)]
+BATCH = 8
+DATA = datasets("continuous", 20)
 SPEC = DATA[0].spec
 SMALL = BCQConfig(hidden=9, second_hidden=7, vae_hidden=8, target_samples=3, proposals=5)
 
@@ -57,10 +56,6 @@ def test_the_loss_of_the_model_of_the_data_on_numbers() -> None:
 # -- against plain loops ----------------------------------------------------------------------------------------------
 
 
-def generators(purpose: int, count: int = REPLICAS) -> list[np.random.Generator]:
-    return [np.random.default_rng([purpose, r]) for r in range(count)]
-
-
 def trainer() -> BCQTrainer:
     made = ContinuousBCQ(SMALL).new_trainer(DATA, Run(seeds=(0, 1)))
     shift = torch.Generator().manual_seed(3)
@@ -69,20 +64,13 @@ def trainer() -> BCQTrainer:
     for module in (made.target_perturbation, made.target_critics):  # targets that differ from what they follow
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=shift, dtype=torch.float64))
-    made._generators = generators(2)
+    made._generators = own_generators(2)
     return made
-
-
-def batch() -> TransitionBatch:
-    drawn = next(joint_transitions(DATA, generators(4), batch_size=BATCH, updates=1, device="cpu"))
-    terminals = torch.rand(drawn.terminals.shape, generator=torch.Generator().manual_seed(0)) < 0.3
-    precise = {name: getattr(drawn, name).double() for name in ("observations", "actions", "rewards")}
-    return replace(drawn, **precise, next_observations=drawn.next_observations.double(), terminals=terminals)
 
 
 def draws(*shape: int) -> Tensor:
     """What the noise generators give first, (R, N, *shape)."""
-    drawn = [generator.standard_normal((AGENTS, *shape), dtype=np.float32) for generator in generators(2)]
+    drawn = [generator.standard_normal((AGENTS, *shape), dtype=np.float32) for generator in own_generators(2)]
     return torch.from_numpy(np.stack(drawn)).double()
 
 
@@ -142,7 +130,7 @@ class Plain:
 
 @pytest.mark.parametrize("part", ["vae", "critic", "actor"])
 def test_losses_and_gradients_equal_plain_loops(part: str) -> None:
-    made, transitions = trainer(), batch()
+    made, transitions = trainer(), precise_transitions(DATA, BATCH, random_ends=True)
     seen = views(transitions, made.agent, SPEC.action)
     if part == "vae":
         noise, losses, module = draws(BATCH, 4), made.vae_losses(seen), made.vae
@@ -169,7 +157,7 @@ def test_losses_and_gradients_equal_plain_loops(part: str) -> None:
 
 def test_each_loss_moves_its_own_networks() -> None:
     """The perturbation's loss touches neither decoder nor critics, that of the critics no perturbation."""
-    made, seen = trainer(), views(batch(), trainer().agent, SPEC.action)
+    made, seen = trainer(), views(precise_transitions(DATA, BATCH, random_ends=True), trainer().agent, SPEC.action)
     for losses, others in (
         (made.actor_losses(seen), [*made.vae.parameters(), *made.agent.critics.parameters()]),
         (made.critic_losses(seen)[0], [*made.vae.parameters(), *made.agent.perturbation.parameters()]),
@@ -182,7 +170,7 @@ def test_targets_follow_slowly() -> None:
     made = ContinuousBCQ(replace(SMALL, polyak=0.25)).new_trainer(DATA, Run(seeds=(0, 1)))
     pairs = ((made.target_critics, made.agent.critics), (made.target_perturbation, made.agent.perturbation))
     before = [[p.clone() for p in target.parameters()] for target, _ in pairs]
-    made.update(next(joint_transitions(DATA, generators(4), batch_size=BATCH, updates=1, device="cpu")))
+    made.update(next(joint_transitions(DATA, own_generators(4), batch_size=BATCH, updates=1, device="cpu")))
     for (target, current), old in zip(pairs, before, strict=True):
         for now, then, new in zip(target.parameters(), old, current.parameters(), strict=True):
             torch.testing.assert_close(now, then + 0.25 * (new.detach() - then))
@@ -202,7 +190,7 @@ def test_the_best_proposal_by_the_first_critic_is_taken() -> None:
     made = trainer()
     rows = DATA[0].observations[:4].astype(np.float64)  # (B, N, D)
     found = made.agent(torch.from_numpy(np.stack([rows, rows])))  # (R, B, N, A)
-    transitions = batch()
+    transitions = precise_transitions(DATA, BATCH, random_ends=True)
     for r in range(REPLICAS):
         for i in range(AGENTS):
             plain, scale = Plain(made, transitions, r, i), made.agent.scaler
@@ -253,64 +241,9 @@ def test_training_tells_its_losses() -> None:
 NARROW = BCQConfig(hidden=32, second_hidden=32, vae_hidden=32)
 
 
-@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 4.0)])
-@pytest.mark.parametrize(("mean", "limit"), [(0.1, 0.05), (-0.1, 0.5)], ids=["by choice", "by perturbation"])
-def test_the_best_action_of_a_bandit_is_found(bounds: tuple[float, float], mean: float, limit: float) -> None:
-    """The data lie around `mean`, where cloning would stay; the optimum is at 0.3.
-
-    Within reach of the proposals: they spread by √(0.5² − 0.5/4) · 0.5 = 0.18 around the mean, a linear decoder's
-    weight for data of this width times the limit of the latents, and Φ comes on top.
-    """
-    data, (low, high) = bandit(mean, 0.5, *bounds), bounds
-    policy = fit(ContinuousBCQ(replace(NARROW, perturbation=limit)), [data], updates=400)
-    action, _ = policy.act(data.observations[None, :1], None)
-    np.testing.assert_allclose((action - low) / (high - low) * 2 - 1, 0.3, atol=0.12)
-
-
 def test_an_agent_stays_near_its_data_though_the_critic_promises_more_elsewhere() -> None:
     """Data narrow around −0.5: the optimum 0.3 is out of reach, at most Φ and the width of the data away."""
     data = bandit(-0.5, 0.05)
     action, _ = fit(ContinuousBCQ(NARROW), [data], updates=300).act(data.observations[None, :1], None)
     assert float(action.max()) < -0.2
     assert float(action.min()) > -0.6
-
-
-def test_a_later_reward_counts_discounted_and_not_beyond_a_true_end() -> None:
-    """Q of the data: r = 1 each step; without an end 1 / (1 − γ), with one at every step 1."""
-    data = sample_dataset("continuous", episodes=20).without_privileged()
-    data = data.replace(rewards=np.ones_like(data.rewards))
-    config = replace(NARROW, discount=0.5, polyak=0.1, learning_rate=3e-3, target_samples=2)
-    going_on = fit(ContinuousBCQ(config), [data], updates=300).diagnosis(0)["final_q"]
-    ended = data.replace(terminals=np.ones_like(data.terminals))
-    at_once = fit(ContinuousBCQ(config), [ended], updates=200).diagnosis(0)["final_q"]
-    assert going_on == pytest.approx(2.0, abs=0.15)
-    assert at_once == pytest.approx(1.0, abs=0.1)
-
-
-def test_what_cannot_be_learned_from_is_an_error_before_training() -> None:
-    rewards = DATA[0].rewards.copy()
-    rewards[7, 1] = np.nan
-    with pytest.raises(DataError, match="1 rewards are not finite, the first at step 7"):
-        fit(ContinuousBCQ(SMALL), [DATA[0].replace(rewards=rewards)], updates=1)
-    with pytest.raises(UnsupportedError, match="no transition"):
-        fit(ContinuousBCQ(SMALL), [OfflineDataset.empty(SPEC)], updates=1)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"hidden": 0},
-        {"vae_hidden": 0},
-        {"proposals": 0},
-        {"target_samples": 0},
-        {"learning_rate": 0.0},
-        {"polyak": 0.0},
-        {"discount": 1.1},
-        {"perturbation": -0.1},
-        {"minimum_share": 2.0},
-        {"max_grad_norm": -1.0},
-    ],
-)
-def test_settings_without_a_meaning_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"bcq: {next(iter(given))}"):
-        BCQConfig(**given)
