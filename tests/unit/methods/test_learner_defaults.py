@@ -136,7 +136,7 @@ def test_rewards_are_scaled_by_the_task_alone(config: Any, expert: float, expect
         (QMIXBCQ(), False, True),
         (QMIXCQL(), False, True),
     ],
-    ids=lambda value: type(value).__name__,
+    ids=lambda value: None if isinstance(value, bool) else type(value).__name__,
 )
 def test_recurrent_agents_are_those_of_the_source(learner: Any, last_action: bool, relu_after: bool) -> None:
     """OG-MARL's see no last action and have a ReLU behind the memory; PyMARL's see one and have none."""
@@ -153,7 +153,11 @@ def test_a_recurrent_agent_starts_afresh() -> None:
     torch.testing.assert_close(unrolled(agent, seen)[:, :1], unrolled(agent, seen[:, :1]))
 
 
-@pytest.mark.parametrize("learner", [ContinuousCFCQL(CFCQLConfig(hidden=16)), ContinuousOMAR(OMARConfig(hidden=16))])
+@pytest.mark.parametrize(
+    "learner",
+    [ContinuousCFCQL(CFCQLConfig(hidden=16)), ContinuousOMAR(OMARConfig(hidden=16))],
+    ids=lambda value: type(value).__name__,
+)
 def test_actors_of_omar_and_cfcql_start_small(learner: Any) -> None:
     last = list(learner.new_agent(PARTICLES, own_generators(0)).net.parameters())[-2].detach()
     assert 2.5e-3 < float(last.abs().max()) <= 3e-3
