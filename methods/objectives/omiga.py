@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from methods.objectives.cloning import masked_mean
 
 _CLIP = 10.0  # of z; OMIGA's repository
 _LOWEST_MAXIMUM = -1.0  # of M; the same
-_MEAN_LIMIT, _LOG_STD_LOW, _LOG_STD_HIGH = 9.0, -5.0, 2.0  # of the policy; the same
-_EDGE = 1 - 1e-7  # actions are held within ±this before atanh
 
 
 class Mixture(NamedTuple):
@@ -73,15 +69,3 @@ def value_loss(z: Tensor, v: Tensor, weights: Tensor, alpha: float, valid: Tenso
 def policy_loss(z: Tensor, log_p: Tensor, valid: Tensor) -> Tensor:
     """−⟨exp(z_i) log π_i(a_i | o_i)⟩, exp(z) without a gradient: (R, ..., N) twice, (R, ...) -> (R,)."""
     return masked_mean(-(z.detach().exp() * log_p).mean(dim=-1), valid)
-
-
-def tanh_gaussian_log_density(raw: Tensor, actions: Tensor) -> Tensor:
-    """Log π(a) of a squashed Gaussian: raw (..., 2 A) means and log standard deviations, actions (..., A) in [−1, 1].
-
-    log N(u; μ, σ) − Σ 2 (log 2 − u − softplus(−2 u)) with u = atanh a, μ within ±9 and log σ in [−5, 2].
-    """
-    mean, log_std = raw.chunk(2, dim=-1)
-    mean, log_std = mean.clamp(-_MEAN_LIMIT, _MEAN_LIMIT), log_std.clamp(_LOG_STD_LOW, _LOG_STD_HIGH)
-    u = actions.clamp(-_EDGE, _EDGE).atanh()
-    gaussian = -0.5 * ((u - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
-    return (gaussian - 2 * (math.log(2) - u - softplus(-2 * u))).sum(dim=-1)

@@ -34,7 +34,7 @@ class ICQ(WeightedCloningLearner[ICQConfig]):
     """
 
     Config = ICQConfig
-    version = 2
+    version = 3
     name: ClassVar[str] = "icq"
 
     def memory(self, spec: TaskSpec) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from methods.base import require
+from methods.objectives.densities import DENSITIES
 from tasks.spec import TaskSpec
 
 
@@ -13,6 +14,7 @@ class Sizes:
     """The fields of a config that differ by kind of task, all decided."""
 
     memory: str
+    alpha: float
     hidden: int
     critic_hidden: int
     learning_rate: float
@@ -24,11 +26,12 @@ class Sizes:
 
 PARTICLES = Sizes(
     memory="none",  # ICQ's repository, single agents
+    alpha=1.0,  # inferred, by measurement: 0.1 leaves a seventh of a batch in use (docs/learners.md)
     hidden=64,  # OMAR, App. B.1, whose MA-ICQ stands on the networks of its TD3
     critic_hidden=64,  # the same
-    learning_rate=3e-4,  # ICQ's repository, single agents
-    critic_learning_rate=3e-4,  # the same
-    polyak=0.005,  # the same
+    learning_rate=1e-3,  # inferred; ICQ's repository, single agents, for longer trainings: 3e-4
+    critic_learning_rate=1e-3,  # the same
+    polyak=0.005,  # ICQ's repository, single agents
     target_every=1,  # the same
     batch_size=1024,  # OMAR, App. B.1
 )
@@ -36,10 +39,13 @@ LOCOMOTION = replace(
     PARTICLES,
     hidden=256,  # ICQ's repository, single agents, which have four layers in the policy
     critic_hidden=256,  # the same
+    learning_rate=3e-4,  # the same
+    critic_learning_rate=3e-4,  # the same
     batch_size=256,  # OMAR's repository, HalfCheetah
 )
 CHOICES = Sizes(
     memory="gru",  # ICQ's repository, SMAC
+    alpha=0.1,  # the same
     hidden=64,  # the same
     critic_hidden=256,  # the same
     learning_rate=5e-4,  # the same, of RMSprop
@@ -62,8 +68,9 @@ class ICQConfig:
     """
 
     memory: str | None = None  # "gru": recurrent policies on whole episodes, discrete actions only; "none": transitions
-    alpha: float = 0.1  # temperature of the policy's weights; ICQ's repository, SMAC
-    beta: float = 1000.0  # temperature of the targets' weights; the same
+    alpha: float | None = None  # temperature of the policy's weights
+    beta: float = 1000.0  # temperature of the targets' weights; ICQ's repository, SMAC
+    density: str = "centred"  # of continuous policies; ICQ's repository, single agents; "squashed": OMIGA's
     trace: float = 0.8  # λ of returns along episodes; ICQ's repository, SMAC, whose code has 0.75; none without memory
     hidden: int | None = None  # of two layers in the policy, or of its GRU and the layer before
     critic_hidden: int | None = None  # of two layers in the critic
@@ -94,6 +101,7 @@ class ICQConfig:
             value = getattr(self, name)
             require(0 <= value <= 1, "icq", f"{name}={value}", "a number in [0, 1]")
         require(self.max_grad_norm >= 0, "icq", f"max_grad_norm={self.max_grad_norm}", "0 or more")
+        require(self.density in DENSITIES, "icq", f"density={self.density}", "squashed or centred")
         require(self.normalise in (None, True, False), "icq", f"normalise={self.normalise}", "true or false")
 
     def sizes(self, spec: TaskSpec) -> Sizes:

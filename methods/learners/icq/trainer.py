@@ -16,6 +16,7 @@ from methods.learners.icq.view import View, view
 from methods.networks.heads import masked_log_softmax
 from methods.networks.icq_critic import ICQCritic
 from methods.objectives.cloning import masked_mean
+from methods.objectives.densities import log_density
 from methods.objectives.icq import (
     batch_weights,
     critic_loss,
@@ -24,7 +25,6 @@ from methods.objectives.icq import (
     policy_loss,
     q_target,
 )
-from methods.objectives.omiga import tanh_gaussian_log_density
 from tasks.spec import TaskSpec
 
 
@@ -82,7 +82,7 @@ class ICQTrainer:
             log_all = masked_log_softmax(raw, batch.available[:, :-1])  # (R, T, B, N, A)
             log_p = log_all.gather(-1, seen.actions[..., None])[..., 0]
         else:
-            log_p = tanh_gaussian_log_density(raw, seen.actions)  # (R, T, B, N)
+            log_p = log_density(self._config.density, raw, seen.actions)  # (R, T, B, N)
         with torch.no_grad():
             if self._spec.action.discrete:
                 values = self.critic.values(states, observations)
@@ -90,7 +90,7 @@ class ICQTrainer:
             else:
                 q = self.critic.q(states, observations, seen.actions)
                 baseline = self.critic.q(states, observations, raw[..., : self._spec.action.size].tanh())
-            weights = batch_weights(q - baseline, seen.known, self._config.alpha)  # (R, T, B, N)
+            weights = batch_weights(q - baseline, seen.known, self._sizes.alpha)  # (R, T, B, N)
             mixture = self.critic.mixture(states)  # (R, T, B, N)
         return policy_loss(log_p, weights, mixture, seen.known), weights
 

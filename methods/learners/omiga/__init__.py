@@ -25,7 +25,7 @@ class OMIGA(WeightedCloningLearner[OMIGAConfig]):
     """
 
     Config = OMIGAConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "omiga"
 
     def memory(self, spec: TaskSpec) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from methods.base import require
+from methods.objectives.densities import DENSITIES
 from tasks.spec import TaskSpec
 
 TRANSITIONS = 128  # a batch without memory; OMIGA's repository, both branches
@@ -25,6 +26,7 @@ class OMIGAConfig:
     mixer_hidden: int = 64  # OMIGA's repository, both branches
     mixer_relu: bool = True  # behind the mixer's first layer; the same; OffPyMARL has none
     learning_rate: float = 5e-4  # of three Adams; the same
+    density: str | None = None  # "squashed", the same; "centred", ICQ's; None: centred on particles (inferred)
     discount: float = 0.99  # the same
     polyak: float = 0.005  # ρ of target Q, V and mixer; the same
     max_grad_norm: float = 1.0  # of each replica's Q with mixer, V, policy; the same; OffPyMARL: 10. 0: no clipping
@@ -51,7 +53,15 @@ class OMIGAConfig:
         scale = self.reward_scale
         require(scale is None or 0 < scale < float("inf"), "omiga", f"reward_scale={scale}", "a finite number above 0")
         require(isinstance(self.mixer_relu, bool), "omiga", f"mixer_relu={self.mixer_relu}", "true or false")
+        require(self.density in (None, *DENSITIES), "omiga", f"density={self.density}", "squashed or centred")
         require(self.normalise in (None, True, False), "omiga", f"normalise={self.normalise}", "true or false")
+
+    def density_of(self, spec: TaskSpec) -> str:
+        """The density of continuous policies; None: the centred one on particles.
+
+        Their recorded noise is cut at the bounds, where a squashed density has its poles.
+        """
+        return self.density or ("centred" if spec.family == "mpe" else "squashed")
 
     def scale(self, spec: TaskSpec) -> float:
         """What rewards are divided by: z is clipped at ±10, so that values must be of the order of α."""

@@ -20,6 +20,7 @@ from methods.networks.heads import masked_log_softmax
 from methods.networks.mixers import LinearMixer
 from methods.networks.stacked import StackedMLP
 from methods.objectives.cloning import masked_mean
+from methods.objectives.densities import log_density
 from methods.objectives.omiga import (
     Mixture,
     at_limit,
@@ -27,7 +28,6 @@ from methods.objectives.omiga import (
     q_loss,
     q_target,
     scaled_advantage,
-    tanh_gaussian_log_density,
     value_loss,
 )
 from tasks.spec import TaskSpec
@@ -124,7 +124,7 @@ class OMIGATrainer:
         """(R, T, B, N) log π_i(a_i)."""
         raw = policy_outputs(self.agent, batch)
         if not self._spec.action.discrete:
-            return tanh_gaussian_log_density(raw, actions)
+            return log_density(self._config.density_of(self._spec), raw, actions)
         assert batch.available is not None
         return masked_log_softmax(raw, batch.available[:, :-1]).gather(-1, actions[..., None])[..., 0]
 

@@ -121,3 +121,14 @@ def require_equal_gradients(fast: Tensor, slow: Sequence[Tensor], parameters: Se
     mine, theirs = (torch.autograd.grad(loss.sum(), changed, retain_graph=True) for loss in (fast, expected))
     for one, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+def plain_log_density(density: str, raw: Tensor, action: Tensor) -> Tensor:
+    """log π(a) of one agent by torch's distributions: raw (2 A,), action (A,)."""
+    mean, spread = raw.chunk(2)
+    if density == "centred":
+        sigma = (-6 + 6 * spread.sigmoid()).exp()
+        return torch.distributions.Normal(mean.tanh(), sigma).log_prob(action).sum()
+    u = action.clamp(-1 + 1e-7, 1 - 1e-7).atanh()
+    normal = torch.distributions.Normal(mean.clamp(-9, 9), spread.clamp(-5, 2).exp())
+    return (normal.log_prob(u) - (1 - u.tanh() ** 2).log()).sum()

@@ -13,7 +13,7 @@ from methods.learners.icq.trainer import ICQTrainer
 from methods.learners.icq.view import SingleSteps
 from methods.networks.dueling import DuelingNet
 from methods.networks.icq_critic import ICQCritic
-from tests.unit.methods.plain import acted_along, one_hot, perceptron, require_equal_gradients
+from tests.unit.methods.plain import acted_along, one_hot, perceptron, plain_log_density, require_equal_gradients
 from tests.unit.methods.small_trainers import REPLICAS, made
 
 FORMS = [
@@ -133,11 +133,8 @@ def slow_policy_loss(seen: Episodes) -> Tensor:
                     logs.append(p[action].log())
                     baseline = (p * here.choices(i)).sum()
                 else:
-                    size = action_spec.size
-                    u = action.clamp(-1 + 1e-7, 1 - 1e-7).atanh()
-                    normal = torch.distributions.Normal(raw[:size].clamp(-9, 9), raw[size:].clamp(-5, 2).exp())
-                    logs.append((normal.log_prob(u) - (1 - u.tanh() ** 2).log()).sum())
-                    baseline = here.q(i, raw[:size].tanh())
+                    logs.append(plain_log_density(trainer._config.density, raw, action))
+                    baseline = here.q(i, raw[: action_spec.size].tanh())
                 advantages.append(float((here.q(i, action) - baseline).detach()))
             z = sum(math.exp(a / 0.5) for a in advantages)
             for b, log_p, advantage in zip(known, logs, advantages, strict=True):
@@ -146,9 +143,11 @@ def slow_policy_loss(seen: Episodes) -> Tensor:
     return torch.stack(terms).mean()
 
 
-@pytest.mark.parametrize(("shape", "memory"), FORMS)
-def test_losses_and_gradients_equal_plain_loops(shape: str, memory: str) -> None:
-    trainer, batch = made("icq", shape, memory=memory)
+@pytest.mark.parametrize(
+    ("shape", "memory", "density"), [("continuous", "none", "squashed"), *((*form, "centred") for form in FORMS)]
+)
+def test_losses_and_gradients_equal_plain_loops(shape: str, memory: str, density: str) -> None:
+    trainer, batch = made("icq", shape, memory=memory, density=density)
     seen = trainer.view(batch)
     assert (batch.valid & ~seen.known).any()  # an episode that was cut
     assert (seen.ends & batch.valid).any() or shape == "continuous"

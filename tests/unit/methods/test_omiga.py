@@ -12,7 +12,7 @@ from torch import Tensor
 
 from methods.data.sequences import SequenceBatch
 from methods.learners.omiga.trainer import OMIGATrainer, Values
-from tests.unit.methods.plain import acted_along, one_hot, perceptron, require_equal_gradients
+from tests.unit.methods.plain import acted_along, one_hot, perceptron, plain_log_density, require_equal_gradients
 from tests.unit.methods.small_trainers import REPLICAS, made
 
 FORMS = [("continuous", "none"), ("states-and-deaths", "none"), ("discrete", "gru"), ("states-and-deaths", "gru")]
@@ -81,10 +81,7 @@ def slow_losses(trainer: OMIGATrainer, batch: SequenceBatch, r: int) -> list[Ten
                     assert batch.available is not None
                     log_all.append(raw[actions[i]] - raw[batch.available[r, t, b, i]].logsumexp(0))
                 else:
-                    size = spec.action.size
-                    u = actions[i].clamp(-1 + 1e-7, 1 - 1e-7).atanh()
-                    normal = torch.distributions.Normal(raw[:size].clamp(-9, 9), raw[size:].clamp(-5, 2).exp())
-                    log_all.append((normal.log_prob(u) - (1 - u.tanh() ** 2).log()).sum())
+                    log_all.append(plain_log_density(trainer._config.density_of(spec), raw, actions[i]))
     z, v, w = torch.stack(z_all), torch.stack(v_all), torch.stack(w_all)
     largest = z.max().detach().clamp(min=-1)
     return [
@@ -94,9 +91,11 @@ def slow_losses(trainer: OMIGATrainer, batch: SequenceBatch, r: int) -> list[Ten
     ]
 
 
-@pytest.mark.parametrize(("shape", "memory"), FORMS)
-def test_losses_and_gradients_equal_plain_loops(shape: str, memory: str) -> None:
-    trainer, batch = made("omiga", shape, memory=memory, mixer_relu=shape != "discrete")
+@pytest.mark.parametrize(
+    ("shape", "memory", "density"), [("continuous", "none", "centred"), *((*form, "squashed") for form in FORMS)]
+)
+def test_losses_and_gradients_equal_plain_loops(shape: str, memory: str, density: str) -> None:
+    trainer, batch = made("omiga", shape, memory=memory, density=density, mixer_relu=shape != "discrete")
     assert bool(batch.valid.all()) == (memory == "none")
     slow = [slow_losses(trainer, batch, r) for r in range(REPLICAS)]
     for k, (mine, parameters) in enumerate(zip(trainer.losses(batch)[:3], groups_of(trainer), strict=True)):

@@ -15,7 +15,6 @@ from methods.objectives.omiga import (
     q_loss,
     q_target,
     scaled_advantage,
-    tanh_gaussian_log_density,
     value_loss,
 )
 
@@ -101,18 +100,6 @@ def test_the_policy_loss_is_cloning_where_nothing_is_better_and_has_no_gradient_
     loss = policy_loss(z, log_p, ONE)
     assert float(loss) == pytest.approx((2 * 1 + 3) / 2)
     assert not loss.requires_grad
-
-
-def test_the_density_of_a_squashed_gaussian_integrates_to_one() -> None:
-    grid = torch.linspace(-1, 1, 20_001, dtype=torch.float64)[1:-1, None]
-    raw = torch.tensor([0.3, -0.4], dtype=torch.float64).expand(len(grid), 2)
-    density = tanh_gaussian_log_density(raw, grid).exp()
-    assert float(torch.trapezoid(density, grid[:, 0])) == pytest.approx(1.0, abs=1e-3)
-    transform = torch.distributions.TanhTransform()
-    normal = torch.distributions.Normal(raw[:, 0], raw[:, 1].exp())
-    reference = torch.distributions.TransformedDistribution(normal, [transform])
-    torch.testing.assert_close(density.log(), reference.log_prob(grid[:, 0]))
-    assert torch.isfinite(tanh_gaussian_log_density(torch.zeros(1, 2), torch.ones(1, 1))).all()  # a at its bound
 
 
 @pytest.mark.parametrize("relu", [True, False])
