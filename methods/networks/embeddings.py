@@ -22,6 +22,27 @@ def sinusoidal(steps: Tensor, size: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+class FourierFeatures(nn.Module):
+    """Random Fourier features of a number: [c, sin 2πfc, cos 2πfc] with F fixed normal frequencies (SynthER's repository).
+
+    The frequencies of group g come from its replica's generator and are no parameters, but part of the state.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, count: int, generators: Sequence[np.random.Generator], copies: int = 1) -> None:
+        super().__init__()
+        drawn = [generator.standard_normal((copies, 1, count), dtype=np.float32) for generator in generators]
+        self.register_buffer("frequencies", torch.from_numpy(np.concatenate(drawn)))  # (G, 1, F)
+        self.size = 1 + 2 * count
+
+    def forward(self, c: Tensor) -> Tensor:
+        """(G, M) -> (G, M, 1 + 2F)."""
+        c = c.unsqueeze(-1)
+        angles = c * self.frequencies * (2 * math.pi)
+        return torch.cat([c, angles.sin(), angles.cos()], dim=-1)
+
+
 class MishPerceptron(nn.Module):
     """R perceptrons with Mish between the layers: (R, B, in) -> (R, B, out)."""
 
