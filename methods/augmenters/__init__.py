@@ -55,3 +55,11 @@ AUGMENTERS.add("codi-no-com", _CODI, "ablation: conditioned on all labels at onc
 AUGMENTERS.add(
     "codi-priv", "methods.augmenters.codi:PrivilegedCODI", "reference: labels of the true experts (CODI, 4.1)"
 )
+AUGMENTERS.add("synther", "methods.augmenters.synther:SynthER", "diffused transitions, each agent alone (INS, App. J)")
+_INS = "methods.augmenters.ins:INS"
+AUGMENTERS.add("ins", _INS, "transitions of a sparse transformer over agents, selected by value (INS, 4)")
+AUGMENTERS.add("ins-topk", _INS, "ablation: the best candidates alone (INS, 5.4)", select="topk")
+AUGMENTERS.add("ins-no-select", _INS, "ablation: all candidates are kept (INS, 5.3)", select="none")
+AUGMENTERS.add("ins-no-sparse", _INS, "ablation: softmax in place of sparsemax (INS, 5.3)", attention="dense")
+AUGMENTERS.add("ins-no-attention", _INS, "ablation: agents by themselves (INS, 5.3)", attention="none")
+AUGMENTERS.add("vae", "methods.augmenters.vae:VAE", "transitions of an autoencoder, each agent alone (INS, App. B)")

@@ -1,6 +1,6 @@
 """The diffusion process of EDM and its second-order samplers (Karras et al. 2022), as SynthER and INS use it.
 
-Numbers are SynthER's (diffusion/elucidated_diffusion.py), of which INS' Tab. A5 repeats those of the sampler. Everything
+Numbers are SynthER's (diffusion/elucidated_diffusion.py), of which INS' Tab. A5 repeats those of the sampler. All of it
 works on tensors with any leading axes, so that R models side by side are one call.
 """
 
@@ -171,7 +171,9 @@ def make_edm_sampler(
     Args:
         name: one of SAMPLERS.
         steps: n, 2 or more; None: 128 (INS, Tab. A5), deterministic 32 (inferred).
-        churn, s_min, s_max: S_churn, S_min and S_max; of `edm_heun`.
+        churn: S_churn, of `edm_heun`.
+        s_min: the level up to which it adds noise.
+        s_max: the level from which on it does.
 
     Raises:
         UnknownNameError: for another name.

@@ -77,7 +77,7 @@ def _fit(
     codec = Codec.fit(settings, data, run.device)
     journal = Journal(run, settings.updates + settings.head_updates)
     journal.report(0, "preparing the data", now=True)
-    windows = _on_device(index, codec, settings)
+    windows = windows_on_device(index, codec, settings)
 
     replicas = range(len(run.seeds))
     splits = [held_out_split(data.n_episodes, run.generator("diffusion/held-out", r)) for r in replicas]
@@ -205,7 +205,7 @@ def _labels(
     return torch.from_numpy(np.stack(labels).astype(np.float32)).to(run.device)
 
 
-def _on_device(index: WindowIndex, codec: Codec, settings: SegmentSettings) -> DeviceWindows:
+def windows_on_device(index: WindowIndex, codec: Codec, settings: SegmentSettings) -> DeviceWindows:
     """The whole dataset, normalised and encoded."""
     data = index.data
     states = data.states if settings.append_state else None

@@ -11,15 +11,32 @@ from torch import Tensor, nn
 
 from methods.base import Arrays
 from methods.journal import adam_arrays, load_adam, to_array
+from methods.networks.stacked import clip_each_replica
 
 
 class StackedAdam:
-    """Adam on parameters (R, ...): element-wise, so that no replica touches another, and none of them clipped."""
+    """Adam on parameters (R, ...): element-wise, so that no replica touches another.
 
-    def __init__(self, module: nn.Module, learning_rate: float) -> None:
+    Args:
+        module: whose parameters move; those that never receive a gradient stay.
+        learning_rate, betas, weight_decay: of Adam; the decay is L2.
+        clip: (G, norm) for the gradients of each of G groups to have at most that norm; None: none is clipped.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        learning_rate: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        clip: tuple[int, float] | None = None,
+    ) -> None:
         self.named = dict(module.named_parameters())
-        self._parameters = list(self.named.values())
-        self._adam = torch.optim.Adam(self._parameters, lr=learning_rate, fused=True)
+        self._parameters, self._clip = list(self.named.values()), clip
+        self._adam = torch.optim.Adam(
+            self._parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
+        )
 
     def step(self, losses: Tensor, learning_rate: float | None = None) -> None:
         """One update from the losses (R,), which are summed: no replica rescales another's gradient."""
@@ -31,6 +48,8 @@ class StackedAdam:
             # torch's fused Adam reads a gradient in memory order, whatever its strides say (torch 2.13, CPU).
             if parameter.grad is not None and not parameter.grad.is_contiguous():
                 parameter.grad = parameter.grad.contiguous()
+        if self._clip is not None:
+            clip_each_replica(self._parameters, *self._clip)
         self._adam.step()
 
     def arrays(self) -> dict[str, NDArray[Any]]:

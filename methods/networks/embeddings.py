@@ -23,7 +23,7 @@ def sinusoidal(steps: Tensor, size: int) -> Tensor:
 
 
 class FourierFeatures(nn.Module):
-    """Random Fourier features of a number: [c, sin 2πfc, cos 2πfc] with F fixed normal frequencies (SynthER's repository).
+    """Random Fourier features of a number: [c, sin 2πfc, cos 2πfc], F fixed normal frequencies (SynthER's repository).
 
     The frequencies of group g come from its replica's generator and are no parameters, but part of the state.
     """

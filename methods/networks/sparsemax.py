@@ -23,7 +23,7 @@ class _Sparsemax(torch.autograd.Function):
         support = (ranks * ordered > partial).sum(dim=-1, keepdim=True)  # m(z), INS, Eq. 6
         support = support.clamp_(min=1)  # a logit that is not a number must not stop the other replicas
         threshold = partial.gather(-1, support - 1) / support  # τ, INS, Eq. 5
-        p = (z - top - threshold).clamp_(min=0)  # INS, Eq. 4
+        p: Tensor = (z - top - threshold).clamp_(min=0)  # INS, Eq. 4
         ctx.save_for_backward(p)
         return p
 

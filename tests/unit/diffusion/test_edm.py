@@ -97,7 +97,7 @@ def test_mean_and_covariance_of_a_gaussian_come_out(name: str, steps: int) -> No
 
 
 def test_the_deterministic_sampler_is_of_second_order() -> None:
-    """The flow of a Gaussian is linear: its end is known for each start, and four times the steps cut the error by 10."""
+    """The flow of a Gaussian is linear, its end known. Four times the steps leave an eighth of the error or less."""
     start = numpy_noise(rng(3), "cpu")((500, 2)) * 80
     values, vectors = torch.linalg.eigh(COVARIANCE.double())
     scale = vectors @ torch.diag((values / (values + 80**2)).sqrt()) @ vectors.T

@@ -1,0 +1,1 @@
+"""Models of single transitions: tokens, training, sampling, emission; what `synther`, `ins` and `vae` share."""

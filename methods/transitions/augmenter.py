@@ -1,0 +1,399 @@
+"""What augmenters with a model of single transitions share: config, fitting replicas together, streamed generation."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from methods.base import Arrays, Augmenter, Run, require
+from methods.data.windows import Index, held_out_split, require_finite, steps_of
+from methods.diffusion.normalisers import StandardNormaliser
+from methods.diffusion.sampling import NoiseSource, numpy_noise
+from methods.journal import Journal
+from methods.networks.precision import fast_matmul
+from methods.transitions.model import TransitionModel
+from methods.transitions.rows import HeadSettings, fit_row_heads
+from methods.transitions.tokens import TokenLayout, fit_normaliser
+from methods.transitions.training import Objective, Trained, TrainingPlan, load_weights, train
+from methods.transitions.writer import TransitionWriter
+from tasks.common.errors import UsageError
+from tasks.datasets.offline import OfflineDataset
+from tasks.spec import TaskSpec
+
+DONE = ("auto", "always", "never")
+_JUDGED = 2_048  # held-out transitions, drawn with replacement
+_HEAD_RATE = 3e-3  # inferred; rises for 5% of the updates, then falls to 0
+_HEAD_BATCH = 256  # inferred
+_REPORT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransitionConfig:
+    """A model of transitions and what is made of them; subclasses fill in their papers' numbers."""
+
+    width: int = 256  # of hidden layers
+    updates: int = 100_000
+    batch_size: int | None = None  # transitions
+    learning_rate: float = 3e-4
+    model_done: str = "auto"  # a true end is part of a token: where the data have one, "always" or "never"
+    append_state: bool = False  # the state is part of every token (INS, App. K.1); else a head predicts it (inferred)
+    head_hidden: int = 256  # of the auxiliary networks (inferred)
+    head_updates: int = 20_000  # same; a protocol's updates take their place
+
+    amount: int = 5_000_000  # transitions, where the protocol names no amount; INS, Sec. 5.1; SynthER's repository
+    rows_at_once: int = 8_192  # transitions generated together (inferred; SynthER's repository: 100,000)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "updates", "head_hidden", "head_updates", "rows_at_once"):
+            value = getattr(self, name)
+            require(value >= 1, "transitions", f"{name}={value}", "a whole number, 1 or more")
+        batch = self.batch_size
+        require(batch is None or batch >= 1, "transitions", f"batch_size={batch}", "a whole number, 1 or more")
+        require(self.amount >= 0, "transitions", f"amount={self.amount}", "a whole number, 0 or more")
+        require(self.learning_rate > 0, "transitions", f"learning_rate={self.learning_rate}", "a number above 0")
+        require(self.model_done in DONE, "transitions", f"model_done={self.model_done}", " or ".join(DONE))
+
+
+TRANSITION_GENERATION_FIELDS = frozenset(("amount", "rows_at_once"))
+TRANSITION_TINY: Mapping[str, Any] = {
+    "width": 16,
+    "updates": 3,
+    "batch_size": 4,
+    "head_hidden": 8,
+    "head_updates": 2,
+    "amount": 50,
+    "rows_at_once": 32,
+}
+ConfigT = TypeVar("ConfigT", bound=TransitionConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FitData:
+    """What the networks of one fit are trained on: tokens (S, T, F) normalised, on the device, and who draws which.
+
+    `splits` are R pairs of episodes, to train on and to judge by; `taught` and `judged` their steps.
+    """
+
+    data: OfflineDataset
+    layout: TokenLayout
+    normaliser: StandardNormaliser
+    tokens: Tensor
+    splits: Sequence[tuple[Index, Index]]
+    taught: Sequence[NDArray[np.int64]]
+    judged: Sequence[NDArray[np.int64]]
+
+    def alone(self, replica: int) -> FitData:
+        """The same for one replica, that draws what it is judged by."""
+        return replace(
+            self,
+            splits=self.splits[replica : replica + 1],
+            taught=self.judged[replica : replica + 1],
+            judged=self.judged[replica : replica + 1],
+        )
+
+
+class TransitionAugmenter(Augmenter[ConfigT]):
+    """An augmenter around one `TransitionModel`.
+
+    Attributes:
+        name: for messages and random streams.
+        tiny_params: what `tiny` sets; variants' parameters come on top.
+    """
+
+    trains: ClassVar[bool] = True
+    compute: ClassVar[str] = "transition"
+    generation_fields: ClassVar[frozenset[str]] = TRANSITION_GENERATION_FIELDS
+    name: ClassVar[str]
+    tiny_params: ClassVar[Mapping[str, Any]] = TRANSITION_TINY
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        super().__init__(config)
+        self._model: TransitionModel | None = None
+        self._told: dict[str, Any] = {}
+
+    # -- what a method says ----------------------------------------------------------------------------------------
+
+    @property
+    def joint(self) -> bool:
+        """Whether a token is that of the whole team."""
+        return False
+
+    @property
+    def apart(self) -> bool:
+        """Whether each token has a network, and normalising statistics, of its own."""
+        return False
+
+    @abstractmethod
+    def build(self, layout: TokenLayout, width: int, generators: Sequence[np.random.Generator]) -> nn.ModuleDict:
+        """The networks, R replicas of each, by name; `main` is what `objective` trains."""
+
+    @abstractmethod
+    def plan(self, n_steps: int) -> TrainingPlan:
+        """Of the main network, as the paper has it for a dataset of so many transitions."""
+
+    @abstractmethod
+    def objective(self, module: nn.ModuleDict, given: FitData, batch_size: int, *, judging: bool = False) -> Objective:
+        """What is trained; `judging`: without what is random in training alone, e.g. dropout."""
+
+    @abstractmethod
+    def draw(
+        self, model: TransitionModel, run: Run, count: int, noise: NoiseSource, after: Callable[[float], None]
+    ) -> Tensor:
+        """(count, T, F) normalised tokens; `after` receives the share that is done."""
+
+    def further(
+        self, module: nn.ModuleDict, given: FitData, plan: TrainingPlan, run: Run, journal: Journal
+    ) -> Mapping[str, Trained]:
+        """Other networks of `build`, trained by name after the main one, for `plan.updates` each."""
+        return {}
+
+    def further_stages(self) -> int:
+        """How many those are."""
+        return 0
+
+    def judge(self, model: TransitionModel, given: FitData, generator: np.random.Generator) -> Mapping[str, Any]:
+        """Further numbers for the diagnosis of one replica."""
+        return {}
+
+    def sampler_told(self, run: Run) -> Mapping[str, Any]:
+        """For the diagnosis, how tokens are drawn."""
+        return {}
+
+    # -- fitting ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
+        """A narrow network, trained for a moment."""
+        return cls.from_params({**cls.tiny_params, **(params or {})})
+
+    def fit(self, data: OfflineDataset, run: Run) -> None:
+        """Trains the networks."""
+        self.fit_together([self], data, run)
+
+    @classmethod
+    def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
+        """All replicas in one program. Data without episodes teach nothing."""
+        for member in members:
+            member._model, member._told = None, {}
+        if not data.n_steps:
+            return
+        if run.device != "cpu":
+            models = members[0]._fit(data, run, {"matmul": torch.get_float32_matmul_precision()})
+        else:
+            with fast_matmul() as precision:
+                models = members[0]._fit(data, run, precision)
+        for member, model in zip(members, models, strict=True):
+            member._model = model
+
+    def _fit(self, data: OfflineDataset, run: Run, precision: Mapping[str, Any]) -> list[TransitionModel]:
+        began = time.monotonic()
+        require_finite(data)
+        plan, width = within(self.plan(data.n_steps), run), run.budget.transition.width or self.config.width
+        heads = self._head_settings(run)
+        before = plan.updates * (1 + self.further_stages())
+        journal = Journal(run, before + heads.updates)
+        journal.report(0, "preparing the data", now=True)
+        given = self._given(data, run)
+        replicas = range(len(run.seeds))
+        module = self.build(given.layout, width, [run.generator(f"{self.name}/weights", r) for r in replicas])
+        module.to(run.device)
+        preparing = time.monotonic() - began
+        main = train(self.objective(module, given, plan.batch_size), plan, run, journal, stage=f"{self.name}/denoiser")
+        trained = {"main": main, **self.further(module, given, plan, run, journal)}
+        settings = heads.segment_settings(append_state=self.config.append_state, before=before)
+        rows, of_heads = fit_row_heads(settings, data, given.splits, run, journal)
+
+        models = []
+        for r in replicas:
+            alone = self.build(given.layout, width, [np.random.default_rng(0)])
+            for name, result in trained.items():
+                load_weights(alone[name], result.of_replica(r, _copies(result, len(replicas))))
+            model = TransitionModel(
+                layout=given.layout,
+                normaliser=given.normaliser,
+                module=alone.to(run.device),
+                width=width,
+                rows=rows[r],
+            )
+            model.diagnosis.update(
+                {
+                    **main.told(r),
+                    **self._judged(model, given.alone(r), run.generator(f"{self.name}/judging", r)),
+                    **{name: result.told(r) for name, result in trained.items() if name != "main"},
+                    "precision": dict(precision),
+                    "transitions": len(given.taught[r]),
+                    "heldout_transitions": len(given.judged[r]),
+                    "compute": {
+                        "width": width,
+                        "updates": plan.updates,
+                        "batch_size": plan.batch_size,
+                        "learning_rate": plan.learning_rate,
+                        "parameters": sum(p.numel() for p in alone["main"].parameters()),
+                    },
+                    "seconds": {
+                        "preparing": round(preparing, 3),
+                        **{name: round(result.seconds, 3) for name, result in trained.items()},
+                    },
+                }
+            )
+            if of_heads is not None:
+                model.diagnosis["seconds"]["heads"] = round(of_heads.seconds, 3)
+                model.diagnosis["heads"] = {
+                    name: {"training": _finite(of_heads.training[name][r]), "heldout": _finite(loss[r])}
+                    for name, loss in of_heads.held_out.items()
+                }
+            models.append(model)
+        return models
+
+    def _given(self, data: OfflineDataset, run: Run) -> FitData:
+        done = {"auto": bool(data.terminals.any()), "always": True, "never": False}[self.config.model_done]
+        layout = TokenLayout(spec=data.spec, joint=self.joint, done=done, append_state=self.config.append_state)
+        raw = layout.assemble(data, np.arange(data.n_steps))
+        normaliser = fit_normaliser(layout, raw, apart=self.apart).to(run.device)
+        tokens = normaliser.encode(torch.from_numpy(raw).to(run.device))
+        replicas = range(len(run.seeds))
+        splits = [held_out_split(data.n_episodes, run.generator(f"{self.name}/held-out", r)) for r in replicas]
+        taught, judged = ([steps_of(data, split[part]) for split in splits] for part in range(2))
+        return FitData(
+            data=data,
+            layout=layout,
+            normaliser=normaliser,
+            tokens=tokens,
+            splits=splits,
+            taught=taught,
+            judged=judged,
+        )
+
+    def _head_settings(self, run: Run) -> HeadSettings:
+        config, budget = self.config, run.budget.transition
+        return HeadSettings(
+            hidden=config.head_hidden,
+            updates=budget.updates or config.head_updates,
+            batch_size=budget.batch_size or _HEAD_BATCH,
+            learning_rate=budget.learning_rate or _HEAD_RATE,
+        )
+
+    @torch.no_grad()
+    def _judged(self, model: TransitionModel, given: FitData, generator: np.random.Generator) -> dict[str, Any]:
+        """The loss on held-out transitions, with rows and noise that a seed fixes; and what else the method tells."""
+        objective = self.objective(model.module, given, _JUDGED, judging=True)
+        drawn = (torch.from_numpy(array)[None].to(model.device) for array in objective.draw(generator, 0))
+        loss = float(objective.losses(*drawn).mean())
+        return {"heldout_loss": _finite(loss), **self.judge(model, given, generator)}
+
+    # -- storing ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> Arrays:
+        """The model."""
+        return {} if self._model is None else self._model.arrays()
+
+    def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
+        """Takes it back, on the CPU; `generate` moves it to the device of its run."""
+        self._told = {}
+        self._model = self._restored(arrays, spec, "cpu") if arrays else None
+
+    def _restored(self, arrays: Arrays, spec: TaskSpec, device: str) -> TransitionModel:
+        def build(layout: TokenLayout, width: int) -> nn.ModuleDict:
+            return self.build(layout, width, [np.random.default_rng(0)])
+
+        return TransitionModel.from_arrays(arrays, spec, device, build)
+
+    def model_on(self, device: str) -> TransitionModel:
+        """What was fitted, moved to a device.
+
+        Raises:
+            UsageError: if nothing was.
+        """
+        if self._model is None:
+            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
+        if self._model.device != device:
+            self._model = self._restored(self._model.arrays(), self._model.layout.spec, device)
+        return self._model
+
+    def diagnosis(self) -> Mapping[str, Any]:
+        """What the model tells of its fit, and under `generation` what the last `generate` tells."""
+        told = {} if self._model is None else dict(self._model.diagnosis)
+        return {**told, "generation": dict(self._told)} if self._told else told
+
+    # -- generating ------------------------------------------------------------------------------------------------
+
+    def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
+        """Transitions, each an episode of one step, chunk by chunk; every chunk has a random stream of its own."""
+        amount = self.config.amount if run.budget.amount is None else run.budget.amount
+        self._told = {}
+        if not amount or not data.n_steps:
+            return OfflineDataset.empty(data.spec)
+        began, model = time.monotonic(), self.model_on(run.device)
+        with fast_matmul():
+            result = self.generate_transitions(model, data, run, amount)
+        self._told |= {
+            "transitions": amount,
+            "sampler": dict(self.sampler_told(run)),
+            "seconds": round(time.monotonic() - began, 3),
+        }
+        return result
+
+    def generate_transitions(
+        self, model: TransitionModel, data: OfflineDataset, run: Run, amount: int
+    ) -> OfflineDataset:
+        """As many as are wanted, as they are drawn."""
+        writer = TransitionWriter(data.spec, amount)
+        for tokens in self.chunks(model, run, amount):
+            writer.add(model.emit(tokens, data))
+        return writer.dataset()
+
+    def chunks(self, model: TransitionModel, run: Run, amount: int) -> Any:
+        """(M, T, F) normalised tokens of `rows_at_once` transitions at a time, until there are `amount`.
+
+        Raises:
+            MethodError: if the model has diverged.
+            TimeoutError: after the deadline.
+        """
+        reported = 0.0
+        for index, start in enumerate(range(0, amount, self.config.rows_at_once)):
+            count = min(self.config.rows_at_once, amount - start)
+
+            def after(share: float, start: int = start, count: int = count) -> None:
+                nonlocal reported
+                if share == 1.0 or time.monotonic() - reported >= _REPORT_SECONDS:
+                    run.report(start + int(share * count), amount, f"{self.name}: transitions")
+                    reported = time.monotonic()
+
+            noise = numpy_noise(run.generator(f"{self.name}/sampling/{index}"), run.device)
+            tokens = self.draw(model, run, count, noise, after)
+            model.require_finite(tokens, self.name)
+            yield tokens
+
+
+def within(plan: TrainingPlan, run: Run) -> TrainingPlan:
+    """A plan with what the protocol fixes in its place.
+
+    The average of the weights spans the same share of a shorter training (inferred).
+    """
+    budget = run.budget.transition
+    updates = budget.updates or plan.updates
+    return replace(
+        plan,
+        updates=updates,
+        batch_size=budget.batch_size or plan.batch_size,
+        learning_rate=budget.learning_rate or plan.learning_rate,
+        ema_every=min(plan.ema_every, max(1, round(plan.ema_every * updates / plan.updates))),
+    )
+
+
+def _copies(trained: Trained, replicas: int) -> int:
+    """Networks of one replica."""
+    return len(next(iter(trained.weights.values()))) // replicas
+
+
+def _finite(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return float(value) if np.isfinite(value) else None
