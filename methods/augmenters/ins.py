@@ -14,9 +14,10 @@ from methods.base import Run, require
 from methods.journal import Journal
 from methods.networks.agent_transformer import AgentTransformer, TransformerConfig
 from methods.networks.token_groups import TokenGroups
-from methods.transitions.augmenter import FitData, within
+from methods.transitions.config import within
 from methods.transitions.denoising import DenoisingObjective
 from methods.transitions.diffusing import DiffusingAugmenter, DiffusingConfig
+from methods.transitions.fit_data import FitData
 from methods.transitions.model import TransitionModel
 from methods.transitions.selection import SELECTIONS, candidates_for, selected
 from methods.transitions.tokens import TokenLayout

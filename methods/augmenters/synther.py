@@ -11,9 +11,9 @@ from torch import nn
 
 from methods.base import require
 from methods.networks.token_groups import TokenGroups
-from methods.transitions.augmenter import FitData
 from methods.transitions.denoising import DenoisingObjective, GroupedMLP
 from methods.transitions.diffusing import DiffusingAugmenter, DiffusingConfig
+from methods.transitions.fit_data import FitData
 from methods.transitions.tokens import TokenLayout
 from methods.transitions.training import Objective, TrainingPlan
 

@@ -15,7 +15,9 @@ from methods.base import Run, require
 from methods.diffusion.sampling import NoiseSource
 from methods.networks.token_groups import TokenGroups
 from methods.networks.transition_vae import TransitionVAE
-from methods.transitions.augmenter import FitData, TransitionAugmenter, TransitionConfig
+from methods.transitions.augmenter import TransitionAugmenter
+from methods.transitions.config import TransitionConfig
+from methods.transitions.fit_data import FitData
 from methods.transitions.model import TransitionModel
 from methods.transitions.tokens import TokenLayout
 from methods.transitions.training import Objective, TrainingPlan, rows_of

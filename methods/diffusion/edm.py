@@ -172,8 +172,8 @@ def make_edm_sampler(
         name: one of SAMPLERS.
         steps: n, 2 or more; None: 128 (INS, Tab. A5), deterministic 32 (inferred).
         churn: S_churn, of `edm_heun`.
-        s_min: the level up to which it adds noise.
-        s_max: the level from which on it does.
+        s_min: the lowest level that it raises.
+        s_max: the highest one.
 
     Raises:
         UnknownNameError: for another name.

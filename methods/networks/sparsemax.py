@@ -23,14 +23,14 @@ class _Sparsemax(torch.autograd.Function):
         support = (ranks * ordered > partial).sum(dim=-1, keepdim=True)  # m(z), INS, Eq. 6
         support = support.clamp_(min=1)  # a logit that is not a number must not stop the other replicas
         threshold = partial.gather(-1, support - 1) / support  # τ, INS, Eq. 5
-        p: Tensor = (z - top - threshold).clamp_(min=0)  # INS, Eq. 4
+        p = (z - top - threshold).clamp_(min=0)  # INS, Eq. 4
         ctx.save_for_backward(p)
         return p
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """On the support its mean is taken off the gradient, elsewhere it is 0."""
-        (p,) = ctx.saved_tensors
+        p: Tensor = ctx.saved_tensors[0]
         inside = (p > 0).to(gradient.dtype)
         mean = (gradient * inside).sum(dim=-1, keepdim=True) / inside.sum(dim=-1, keepdim=True)
         return inside * (gradient - mean)

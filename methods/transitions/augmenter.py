@@ -1,103 +1,43 @@
-"""What augmenters with a model of single transitions share: config, fitting replicas together, streamed generation."""
+"""What augmenters with a model of single transitions share: fitting replicas together, streamed generation."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from methods.base import Arrays, Augmenter, Run, require
-from methods.data.windows import Index, held_out_split, require_finite, steps_of
-from methods.diffusion.normalisers import StandardNormaliser
+from methods.base import Arrays, Augmenter, Run
+from methods.data.windows import require_finite
 from methods.diffusion.sampling import NoiseSource, numpy_noise
 from methods.journal import Journal
 from methods.networks.precision import fast_matmul
+from methods.transitions.config import (
+    TRANSITION_GENERATION_FIELDS,
+    TRANSITION_TINY,
+    TransitionConfig,
+    head_settings,
+    within,
+)
+from methods.transitions.fit_data import FitData, fit_data
 from methods.transitions.model import TransitionModel
-from methods.transitions.rows import HeadSettings, fit_row_heads
-from methods.transitions.tokens import TokenLayout, fit_normaliser
+from methods.transitions.rows import fit_row_heads
+from methods.transitions.tokens import TokenLayout
 from methods.transitions.training import Objective, Trained, TrainingPlan, load_weights, train
 from methods.transitions.writer import TransitionWriter
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
-DONE = ("auto", "always", "never")
 _JUDGED = 2_048  # held-out transitions, drawn with replacement
-_HEAD_RATE = 3e-3  # inferred; rises for 5% of the updates, then falls to 0
-_HEAD_BATCH = 256  # inferred
 _REPORT_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransitionConfig:
-    """A model of transitions and what is made of them; subclasses fill in their papers' numbers."""
-
-    width: int = 256  # of hidden layers
-    updates: int = 100_000
-    batch_size: int | None = None  # transitions
-    learning_rate: float = 3e-4
-    model_done: str = "auto"  # a true end is part of a token: where the data have one, "always" or "never"
-    append_state: bool = False  # the state is part of every token (INS, App. K.1); else a head predicts it (inferred)
-    head_hidden: int = 256  # of the auxiliary networks (inferred)
-    head_updates: int = 20_000  # same; a protocol's updates take their place
-
-    amount: int = 5_000_000  # transitions, where the protocol names no amount; INS, Sec. 5.1; SynthER's repository
-    rows_at_once: int = 8_192  # transitions generated together (inferred; SynthER's repository: 100,000)
-
-    def __post_init__(self) -> None:
-        for name in ("width", "updates", "head_hidden", "head_updates", "rows_at_once"):
-            value = getattr(self, name)
-            require(value >= 1, "transitions", f"{name}={value}", "a whole number, 1 or more")
-        batch = self.batch_size
-        require(batch is None or batch >= 1, "transitions", f"batch_size={batch}", "a whole number, 1 or more")
-        require(self.amount >= 0, "transitions", f"amount={self.amount}", "a whole number, 0 or more")
-        require(self.learning_rate > 0, "transitions", f"learning_rate={self.learning_rate}", "a number above 0")
-        require(self.model_done in DONE, "transitions", f"model_done={self.model_done}", " or ".join(DONE))
-
-
-TRANSITION_GENERATION_FIELDS = frozenset(("amount", "rows_at_once"))
-TRANSITION_TINY: Mapping[str, Any] = {
-    "width": 16,
-    "updates": 3,
-    "batch_size": 4,
-    "head_hidden": 8,
-    "head_updates": 2,
-    "amount": 50,
-    "rows_at_once": 32,
-}
 ConfigT = TypeVar("ConfigT", bound=TransitionConfig)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FitData:
-    """What the networks of one fit are trained on: tokens (S, T, F) normalised, on the device, and who draws which.
-
-    `splits` are R pairs of episodes, to train on and to judge by; `taught` and `judged` their steps.
-    """
-
-    data: OfflineDataset
-    layout: TokenLayout
-    normaliser: StandardNormaliser
-    tokens: Tensor
-    splits: Sequence[tuple[Index, Index]]
-    taught: Sequence[NDArray[np.int64]]
-    judged: Sequence[NDArray[np.int64]]
-
-    def alone(self, replica: int) -> FitData:
-        """The same for one replica, that draws what it is judged by."""
-        return replace(
-            self,
-            splits=self.splits[replica : replica + 1],
-            taught=self.judged[replica : replica + 1],
-            judged=self.judged[replica : replica + 1],
-        )
 
 
 class TransitionAugmenter(Augmenter[ConfigT]):
@@ -197,11 +137,11 @@ class TransitionAugmenter(Augmenter[ConfigT]):
         began = time.monotonic()
         require_finite(data)
         plan, width = within(self.plan(data.n_steps), run), run.budget.transition.width or self.config.width
-        heads = self._head_settings(run)
+        heads = head_settings(self.config, run)
         before = plan.updates * (1 + self.further_stages())
         journal = Journal(run, before + heads.updates)
         journal.report(0, "preparing the data", now=True)
-        given = self._given(data, run)
+        given = fit_data(self.config, data, run, self.name, joint=self.joint, apart=self.apart)
         replicas = range(len(run.seeds))
         module = self.build(given.layout, width, [run.generator(f"{self.name}/weights", r) for r in replicas])
         module.to(run.device)
@@ -252,34 +192,6 @@ class TransitionAugmenter(Augmenter[ConfigT]):
                 }
             models.append(model)
         return models
-
-    def _given(self, data: OfflineDataset, run: Run) -> FitData:
-        done = {"auto": bool(data.terminals.any()), "always": True, "never": False}[self.config.model_done]
-        layout = TokenLayout(spec=data.spec, joint=self.joint, done=done, append_state=self.config.append_state)
-        raw = layout.assemble(data, np.arange(data.n_steps))
-        normaliser = fit_normaliser(layout, raw, apart=self.apart).to(run.device)
-        tokens = normaliser.encode(torch.from_numpy(raw).to(run.device))
-        replicas = range(len(run.seeds))
-        splits = [held_out_split(data.n_episodes, run.generator(f"{self.name}/held-out", r)) for r in replicas]
-        taught, judged = ([steps_of(data, split[part]) for split in splits] for part in range(2))
-        return FitData(
-            data=data,
-            layout=layout,
-            normaliser=normaliser,
-            tokens=tokens,
-            splits=splits,
-            taught=taught,
-            judged=judged,
-        )
-
-    def _head_settings(self, run: Run) -> HeadSettings:
-        config, budget = self.config, run.budget.transition
-        return HeadSettings(
-            hidden=config.head_hidden,
-            updates=budget.updates or config.head_updates,
-            batch_size=budget.batch_size or _HEAD_BATCH,
-            learning_rate=budget.learning_rate or _HEAD_RATE,
-        )
 
     @torch.no_grad()
     def _judged(self, model: TransitionModel, given: FitData, generator: np.random.Generator) -> dict[str, Any]:
@@ -371,22 +283,6 @@ class TransitionAugmenter(Augmenter[ConfigT]):
             tokens = self.draw(model, run, count, noise, after)
             model.require_finite(tokens, self.name)
             yield tokens
-
-
-def within(plan: TrainingPlan, run: Run) -> TrainingPlan:
-    """A plan with what the protocol fixes in its place.
-
-    The average of the weights spans the same share of a shorter training (inferred).
-    """
-    budget = run.budget.transition
-    updates = budget.updates or plan.updates
-    return replace(
-        plan,
-        updates=updates,
-        batch_size=budget.batch_size or plan.batch_size,
-        learning_rate=budget.learning_rate or plan.learning_rate,
-        ema_every=min(plan.ema_every, max(1, round(plan.ema_every * updates / plan.updates))),
-    )
 
 
 def _copies(trained: Trained, replicas: int) -> int:

@@ -11,12 +11,8 @@ from torch import Tensor
 from methods.base import Run
 from methods.diffusion.edm import HeunSampler, make_edm_sampler
 from methods.diffusion.sampling import NoiseSource
-from methods.transitions.augmenter import (
-    TRANSITION_GENERATION_FIELDS,
-    TRANSITION_TINY,
-    TransitionAugmenter,
-    TransitionConfig,
-)
+from methods.transitions.augmenter import TransitionAugmenter
+from methods.transitions.config import TRANSITION_GENERATION_FIELDS, TRANSITION_TINY, TransitionConfig
 from methods.transitions.denoising import denoiser_of
 from methods.transitions.model import TransitionModel
 
