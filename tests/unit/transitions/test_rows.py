@@ -62,7 +62,7 @@ def drawn(count: int = 1, **parts: Any) -> RawTransitions:
 
 
 def test_bits_become_the_nearest_available_action() -> None:
-    """Code 4 is 100; where that is not available, 0 (000) is nearest. 111, which stands for nothing, becomes 3 (011)."""
+    """Code 4 is 100; where that is not available, 0 (000) is nearest. 111 stands for nothing and becomes 3 (011)."""
     bits = np.array([[[0.9, 0.1, 0.2], [0.9, 0.1, 0.2], [1.0, 1.0, 1.0]]], dtype=np.float32)
     available = np.ones((1, 3, 5), dtype=np.bool_)
     available[0, 1, 4] = False
