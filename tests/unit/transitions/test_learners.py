@@ -29,14 +29,14 @@ def fit(name: str, data: OfflineDataset, original: OfflineDataset, **params: Any
     assert not policy.diverged(0)
 
 
-@pytest.mark.parametrize("name", ["bc", "td3bc", "cql", "omiga", "icq"])
+@pytest.mark.parametrize("name", ["bc", "td3bc", "cql", "omiga"])
 def test_memoryless_learners_take_transitions_alone_or_beside_the_data(name: str) -> None:
     data, synthetic = CONTINUOUS
     fit(name, synthetic, data)
     fit(name, concatenate([data, synthetic]), data)
 
 
-@pytest.mark.parametrize("name", ["bc", "qmix-cql", "cfcql", "icq"])
+@pytest.mark.parametrize("name", ["bc", "qmix-cql", "cfcql"])
 def test_so_do_those_of_discrete_actions_without_memory(name: str) -> None:
     data, synthetic = DISCRETE
     fit(name, synthetic, data, memory="none")
@@ -48,6 +48,13 @@ def test_with_memory_they_refuse_transitions_and_take_them_beside_episodes(name:
     with pytest.raises(UnsupportedError, match="single transitions"):
         fit(name, synthetic, data, memory="gru")
     fit(name, concatenate([data, synthetic]), data, memory="gru")
+
+
+def test_a_learner_of_next_actions_refuses_transitions_that_have_none() -> None:
+    data, synthetic = CONTINUOUS
+    with pytest.raises(UnsupportedError, match="next action"):
+        fit("icq", synthetic, data)
+    fit("icq", concatenate([data, synthetic]), data)
 
 
 def test_the_best_half_of_transitions_is_no_half_of_episodes() -> None:
