@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -169,6 +170,7 @@ class TransitionAugmenter(Augmenter[ConfigT]):
                     **self._judged(model, given.alone(r), run.generator(f"{self.name}/judging", r)),
                     **{name: result.told(r) for name, result in trained.items() if name != "main"},
                     "precision": dict(precision),
+                    "diverged": not all(p.isfinite().all() for p in alone.parameters()),
                     "transitions": len(given.taught[r]),
                     "heldout_transitions": len(given.judged[r]),
                     "compute": {
@@ -244,7 +246,7 @@ class TransitionAugmenter(Augmenter[ConfigT]):
         if not amount or not data.n_steps:
             return OfflineDataset.empty(data.spec)
         began, model = time.monotonic(), self.model_on(run.device)
-        with fast_matmul():
+        with fast_matmul() if run.device == "cpu" else contextlib.nullcontext():
             result = self.generate_transitions(model, data, run, amount)
         self._told |= {
             "transitions": amount,

@@ -77,5 +77,5 @@ def within(plan: TrainingPlan, run: Run) -> TrainingPlan:
         updates=updates,
         batch_size=budget.batch_size or plan.batch_size,
         learning_rate=budget.learning_rate or plan.learning_rate,
-        ema_every=min(plan.ema_every, max(1, round(plan.ema_every * updates / plan.updates))),
+        ema_every=max(1, min(plan.ema_every, round(plan.ema_every * updates / plan.updates), updates // 100)),
     )

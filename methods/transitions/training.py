@@ -18,6 +18,7 @@ from methods.diffusion.stacked_adam import StackedAdam
 from methods.journal import Journal, pack_generators, restore_generators, to_array
 
 _CURVE = 50  # points of the loss curve
+_COPIED = 5  # the average is a copy during the first fifth of the updates (inferred), as for models of windows
 RATES = ("constant", "cosine", "warmup-cosine")
 
 
@@ -177,8 +178,9 @@ class _Training:
         self._objective.after_update()
         self._done += 1
         if plan.ema_decay is not None and self._done % plan.ema_every == 0:
+            share = 1.0 if self._done < plan.updates // _COPIED else 1 - plan.ema_decay
             with torch.no_grad():
-                torch._foreach_lerp_(list(self._average.values()), list(self._adam.named.values()), 1 - plan.ema_decay)
+                torch._foreach_lerp_(list(self._average.values()), list(self._adam.named.values()), share)
         self._note(losses.detach().view(self._replicas, -1).mean(dim=1))
 
     def _note(self, losses: Tensor) -> None:

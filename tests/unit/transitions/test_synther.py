@@ -143,6 +143,13 @@ def test_a_model_that_has_diverged_says_so() -> None:
         augmenter.generate(DATA, Run(seeds=(0,)))
 
 
+def test_that_it_has_is_told_after_the_fit() -> None:
+    assert not fitted().diagnosis()["diverged"]
+    wild = fitted(learning_rate=1e30, updates=8).diagnosis()
+    assert wild["diverged"]
+    assert wild["heldout_loss"] is None
+
+
 def test_one_transition_is_enough_to_be_repeated() -> None:
     data = sample_dataset("one-step-episodes").without_privileged().take([0])
     found = fitted(data).generate(data, Run(seeds=(0,), budget=Budget(amount=5)))

@@ -90,6 +90,16 @@ def test_the_average_by_hand() -> None:
     assert float(found.weights["slope"][0, 0]) == pytest.approx(average, rel=1e-5)
 
 
+def test_the_average_is_a_copy_during_the_first_fifth() -> None:
+    """Of 20 updates it copies after 2, and from 4 on it averages."""
+    weights = {n: float(trained(ToZero(1), replace(PLAN, updates=n)).weights["slope"][0, 0]) for n in range(2, 21, 2)}
+    average = weights[2]
+    for updates in range(4, 21, 2):
+        average = 0.75 * average + 0.25 * weights[updates]
+    found = trained(ToZero(1), replace(PLAN, ema_decay=0.75, ema_every=2))
+    assert float(found.weights["slope"][0, 0]) == pytest.approx(average, rel=1e-5)
+
+
 def test_buffers_are_part_of_the_result_and_updates_are_followed() -> None:
     objective = ToZero(2, copies=3)
     found = trained(objective, run=Run(seeds=(0, 1)))
