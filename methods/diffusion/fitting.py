@@ -21,8 +21,8 @@ from methods.diffusion.head_training import HeadTraining, TrainedHeads
 from methods.diffusion.heads import HeadNetworks, target_scales, useful_heads
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.settings import SegmentSettings
-from methods.diffusion.trainer import STAGE as DENOISER_STAGE
-from methods.diffusion.trainer import DenoiserTraining, TrainedDenoiser, held_out_losses
+from methods.diffusion.trainer import DenoiserTraining, held_out_losses
+from methods.diffusion.training import TrainedDenoiser
 from methods.diffusion.validity import calibrate
 from methods.journal import Journal
 from methods.networks.precision import fast_matmul
@@ -90,7 +90,7 @@ def _fit(
 
     weights = [run.generator("diffusion/denoiser/weights", r) for r in replicas]
     denoiser = Denoiser.create(settings, data.spec.n_agents, codec.features, weights).to(run.device)
-    denoisers = _resumable_denoisers(DenoiserTraining(settings, denoiser, windows, entries, z, run, journal), journal)
+    denoisers = DenoiserTraining(settings, denoiser, windows, entries, z, run, journal).run_once()
 
     names = useful_heads(settings, data)
     scales = {name: scale.to(run.device) for name, scale in target_scales(data, names, settings).items()}
@@ -221,16 +221,6 @@ def windows_on_device(index: WindowIndex, codec: Codec, settings: SegmentSetting
     )
     conditions = codec.condition(conditioning_returns(settings, data))
     return DeviceWindows(index, observations, actions, conditions)
-
-
-def _resumable_denoisers(training: DenoiserTraining, journal: Journal) -> TrainedDenoiser:
-    """The trained denoisers, from a checkpoint where they were finished before."""
-    stored = journal.result(DENOISER_STAGE)
-    if stored is not None:
-        return TrainedDenoiser.from_arrays(stored)
-    trained = training.run()
-    journal.finish(DENOISER_STAGE, trained.arrays())
-    return trained
 
 
 def _finite(value: float) -> float | None:

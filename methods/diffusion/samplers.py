@@ -1,6 +1,7 @@
 """From noise to data: ancestral DDPM, DDIM and DPM-Solver++(2M), behind one interface.
 
-All predict x̂_0 = clip((x − √(1 − ᾱ) ε̂) / √ᾱ, −1, 1) and combine it with what they have. Coefficients are Python floats,
+All predict x̂_0 = clip((x − √(1 − ᾱ) ε̂) / √ᾱ, −1, 1), or clip what a network of x_0 itself gave, and combine it with
+what they have. Coefficients are Python floats,
 computed once in float64, so that a step costs a handful of elementwise operations and no look-up on the device.
 """
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.base import DiffusionBudget, require
-from methods.diffusion.schedule import CosineSchedule
+from methods.diffusion.schedule import Schedule
 from tasks.common.errors import UnknownNameError
 
 Memory = Tensor | None
@@ -34,7 +35,7 @@ class Sampler(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, schedule: CosineSchedule, steps: int | None = None) -> None:
+    def __init__(self, schedule: Schedule, steps: int | None = None) -> None:
         """Spaces the steps evenly, the noisiest first; None: all K.
 
         Raises:
@@ -68,7 +69,6 @@ class Sampler(ABC):
         """Whether step `index` adds noise."""
         return False
 
-    @abstractmethod
     def step(
         self, index: int, x: Tensor, eps_hat: Tensor, noise: Tensor | None, memory: Memory
     ) -> tuple[Tensor, Memory]:
@@ -84,6 +84,19 @@ class Sampler(ABC):
         Returns:
             A new tensor (...) at the next noise level, and what the next step needs to remember.
         """
+        return self._move(index, x, self._clean(index, x, eps_hat), noise, memory)
+
+    def step_to_data(
+        self, index: int, x: Tensor, x_0_hat: Tensor, noise: Tensor | None, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """`step` for a network that predicts the data: x_0_hat (...) in place of the noise."""
+        return self._move(index, x, x_0_hat.clamp(-1, 1), noise, memory)
+
+    @abstractmethod
+    def _move(
+        self, index: int, x: Tensor, clean: Tensor, noise: Tensor | None, memory: Memory
+    ) -> tuple[Tensor, Memory]:
+        """The step, given clean (...) = x̂_0, clipped, a tensor that may be overwritten."""
 
     def _clean(self, index: int, x: Tensor, eps_hat: Tensor) -> Tensor:
         """x̂_0 = clip((x − √(1 − ᾱ) ε̂) / √ᾱ, −1, 1), a new tensor (...)."""
@@ -101,7 +114,7 @@ class DDPM(Sampler):
 
     name = "ddpm"
 
-    def __init__(self, schedule: CosineSchedule, steps: int | None = None) -> None:
+    def __init__(self, schedule: Schedule, steps: int | None = None) -> None:
         super().__init__(schedule, steps)
         self._coefficients = [self._posterior(i) for i in range(len(self))]
 
@@ -117,16 +130,15 @@ class DDPM(Sampler):
         """In all steps but the last."""
         return index < len(self) - 1
 
-    def step(
-        self, index: int, x: Tensor, eps_hat: Tensor, noise: Tensor | None, memory: Memory
+    def _move(
+        self, index: int, x: Tensor, clean: Tensor, noise: Tensor | None, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """Draws from the posterior."""
         of_clean, of_x, deviation = self._coefficients[index]
-        x_next = self._clean(index, x, eps_hat)
         if self.needs_noise(index):
             assert noise is not None
-            x_next.mul_(of_clean).add_(x, alpha=of_x).add_(noise, alpha=deviation)
-        return x_next, None
+            clean.mul_(of_clean).add_(x, alpha=of_x).add_(noise, alpha=deviation)
+        return clean, None
 
 
 class DDIM(Sampler):
@@ -137,13 +149,12 @@ class DDIM(Sampler):
 
     name = "ddim"
 
-    def step(
-        self, index: int, x: Tensor, eps_hat: Tensor, noise: Tensor | None, memory: Memory
+    def _move(
+        self, index: int, x: Tensor, clean: Tensor, noise: Tensor | None, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """Deterministic."""
         level, after = self._levels[index], self._levels[index + 1]
         ratio = math.sqrt((1 - after) / (1 - level))
-        clean = self._clean(index, x, eps_hat)
         return clean.mul_(math.sqrt(after) - math.sqrt(level) * ratio).add_(x, alpha=ratio), None
 
 
@@ -158,7 +169,7 @@ class DPMSolver(Sampler):
 
     name = "dpmpp_2m"
 
-    def __init__(self, schedule: CosineSchedule, steps: int | None = None) -> None:
+    def __init__(self, schedule: Schedule, steps: int | None = None) -> None:
         super().__init__(schedule, steps)
         alphas = [math.sqrt(level) for level in self._levels]
         sigmas = [math.sqrt(1 - level) for level in self._levels]
@@ -169,12 +180,11 @@ class DPMSolver(Sampler):
             blend = 0.5 * h / (lambdas[i] - lambdas[i - 1]) if 0 < i < len(self) - 1 else 0.0
             self._coefficients.append((sigmas[i + 1] / sigmas[i], -alphas[i + 1] * math.expm1(-h), blend))
 
-    def step(
-        self, index: int, x: Tensor, eps_hat: Tensor, noise: Tensor | None, memory: Memory
+    def _move(
+        self, index: int, x: Tensor, clean: Tensor, noise: Tensor | None, memory: Memory
     ) -> tuple[Tensor, Memory]:
         """Deterministic; remembers x̂_0."""
         of_x, of_clean, blend = self._coefficients[index]
-        clean = self._clean(index, x, eps_hat)
         estimate = clean if memory is None or blend == 0 else torch.lerp(clean, memory, -blend)
         return torch.mul(estimate, of_clean).add_(x, alpha=of_x), clean
 
@@ -182,7 +192,7 @@ class DPMSolver(Sampler):
 _SAMPLERS: dict[str, type[Sampler]] = {sampler.name: sampler for sampler in (DDPM, DDIM, DPMSolver)}
 
 
-def make_sampler(name: str, schedule: CosineSchedule, steps: int | None = None) -> Sampler:
+def make_sampler(name: str, schedule: Schedule, steps: int | None = None) -> Sampler:
     """A sampler by name: `ddpm`, `ddim` or `dpmpp_2m`; steps None: as many as in training.
 
     Raises:
@@ -194,6 +204,6 @@ def make_sampler(name: str, schedule: CosineSchedule, steps: int | None = None) 
     return _SAMPLERS[name](schedule, steps)
 
 
-def sampler_within(budget: DiffusionBudget, diffusion_steps: int, name: str, steps: int | None) -> Sampler:
+def sampler_within(budget: DiffusionBudget, schedule: Schedule, name: str, steps: int | None) -> Sampler:
     """The sampler that a method asks for, with what a protocol fixes in its place; see `make_sampler`."""
-    return make_sampler(budget.sampler or name, CosineSchedule(diffusion_steps), budget.sampling_steps or steps)
+    return make_sampler(budget.sampler or name, schedule, budget.sampling_steps or steps)

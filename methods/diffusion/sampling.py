@@ -48,6 +48,7 @@ def sample(
     init_noise_scale: float = 0.5,
     known: Known | None = None,
     conditioning: Conditioning = _CLAMP,
+    predicts_data: bool = False,
 ) -> Tensor:
     """Draws data.
 
@@ -60,6 +61,7 @@ def sample(
         init_noise_scale: of the first x alone; 0.5 as in MADiff's code ("low temperature").
         known: entries that the result must have, bit for bit; None or an empty mask: none.
         conditioning: how the sampler is held to them.
+        predicts_data: `denoise` gives x̂_0 in place of the noise.
 
     Returns:
         (`shape`), within [-1, 1] apart from known entries.
@@ -67,6 +69,7 @@ def sample(
     if known is not None and not known.any():
         known = None
     x, memory = noise(shape).mul_(init_noise_scale), sampler.begin()
+    step = sampler.step_to_data if predicts_data else sampler.step
     path = list(range(len(sampler) + 1)) if known is None else conditioning.path(len(sampler))
     if known is not None:
         x = conditioning.after_move(x, known, sampler, 0, noise)
@@ -74,9 +77,9 @@ def sample(
         if following > state:
             if known is not None:
                 x = conditioning.before_call(x, known)
-            eps_hat = denoise(x, sampler.timesteps[state])
+            predicted = denoise(x, sampler.timesteps[state])
             fresh = noise(shape) if sampler.needs_noise(state) else None
-            x, memory = sampler.step(state, x, eps_hat, fresh, memory)
+            x, memory = step(state, x, predicted, fresh, memory)
         else:
             kept = sampler.alpha_bar_before(following) / sampler.alpha_bar_before(state)
             x = x.mul(math.sqrt(kept)).add_(noise(shape), alpha=math.sqrt(1 - kept))

@@ -119,7 +119,8 @@ class ModelAugmenter(Augmenter[ConfigT]):
     def sampler(self, run: Run) -> Sampler:
         """The config's sampler, or the one that the protocol fixes for every method."""
         config = self.config
-        return sampler_within(run.budget.diffusion, config.diffusion_steps, config.sampler, config.sampling_steps)
+        schedule = CosineSchedule(config.diffusion_steps)
+        return sampler_within(run.budget.diffusion, schedule, config.sampler, config.sampling_steps)
 
     # -- fitting -------------------------------------------------------------------------------------------------
 
