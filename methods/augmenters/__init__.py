@@ -63,3 +63,6 @@ AUGMENTERS.add("ins-no-select", _INS, "ablation: all candidates are kept (INS, 5
 AUGMENTERS.add("ins-no-sparse", _INS, "ablation: softmax in place of sparsemax (INS, 5.3)", attention="dense")
 AUGMENTERS.add("ins-no-attention", _INS, "ablation: agents by themselves (INS, 5.3)", attention="none")
 AUGMENTERS.add("vae", "methods.augmenters.vae:VAE", "transitions of an autoencoder, each agent alone (INS, App. B)")
+_EAQ = "methods.augmenters.eaq:EAQ"
+AUGMENTERS.add("eaq", _EAQ, "whole episodes diffused, pushed towards the best return (EAQ, 3)")
+AUGMENTERS.add("eaq-noq", _EAQ, "ablation: plain episode diffusion (EAQ, 4)", lambda_q=0.0)

@@ -153,12 +153,12 @@ class _Shared:
         losses = held_out_losses(settings, model.denoise, self.windows, held_out, labels, judging)
         parameters = sum(p.numel() for module in (model.denoiser, model.heads) for p in module.parameters())
         model.diagnosis |= {
-            "heldout_denoising_loss": _finite(losses.noise),
-            "heldout_reconstruction_loss": _finite(losses.data),
-            "training_loss": _finite(denoisers.training_loss[replica]),
-            "loss_curve": [[int(point[0]), _finite(point[1 + replica])] for point in denoisers.curve],
+            "heldout_denoising_loss": finite(losses.noise),
+            "heldout_reconstruction_loss": finite(losses.data),
+            "training_loss": finite(denoisers.training_loss[replica]),
+            "loss_curve": [[int(point[0]), finite(point[1 + replica])] for point in denoisers.curve],
             "heads": {
-                name: {"training": _finite(heads.training[name][replica]), "heldout": _finite(lost[replica])}
+                name: {"training": finite(heads.training[name][replica]), "heldout": finite(lost[replica])}
                 for name, lost in heads.held_out.items()
             },
             "diverged": model.diverged,
@@ -223,6 +223,6 @@ def windows_on_device(index: WindowIndex, codec: Codec, settings: SegmentSetting
     return DeviceWindows(index, observations, actions, conditions)
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """For JSON, which has no NaN."""
     return float(value) if np.isfinite(value) else None

@@ -238,22 +238,28 @@ class StackedConvolution(nn.Module):
 
     def fix(self) -> None:
         """Prepares the weight once and for all: for inference, where it no longer changes."""
-        self._fixed = prepare(self.weight.detach(), self.form(training=False))
+        self._fixed = prepare(self.effective().detach(), self.form(training=False))
 
     def prepared(self) -> Tensor:
         """The weight as inference needs it."""
-        return prepare(self.weight, self.form(training=False)) if self._fixed is None else self._fixed
+        return prepare(self.effective(), self.form(training=False)) if self._fixed is None else self._fixed
 
     def form(self, training: bool) -> Form:
         """How this convolution is computed."""
         n_in, n_out = self.weight.shape[-2:]
         return form_of(self.geometry, (n_in, n_out), self.weight.device, training)
 
+    def effective(self) -> Tensor:
+        """The weight that convolves."""
+        return self.weight
+
     def forward(self, x: Tensor) -> Tensor:
         """(R, M, L_in, C_in) -> (R, M, L_out, C_out)."""
         form = self.form(training=torch.is_grad_enabled())
         if torch.is_grad_enabled():
-            y: Tensor = _Convolution.apply(x, self.weight, self.bias, self.geometry, form)  # type: ignore[no-untyped-call]
+            y: Tensor = _Convolution.apply(  # type: ignore[no-untyped-call]  # as torch has it
+                x, self.effective(), self.bias, self.geometry, form
+            )
             return y
         replicas = by_replica(x.device, x.contiguous(), self.prepared(), self.bias)
         return stacked([convolve(a, w, b, self.geometry, form) for a, w, b in replicas], x)

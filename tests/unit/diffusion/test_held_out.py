@@ -58,7 +58,7 @@ def test_what_held_out_episodes_hold_moves_no_weight(
     data = episodes()
     settings = tiny(heads=("inverse", "reward", "return_to_go", "value"), circular_shift=0.5)
     clean = fit_segment_models(settings, data, RUN)[0]
-    on_device = fitting._on_device
+    on_device = fitting.windows_on_device
 
     def poisoned(*given: Any) -> DeviceWindows:
         windows = on_device(*given)
@@ -71,7 +71,7 @@ def test_what_held_out_episodes_hold_moves_no_weight(
             setattr(windows, column, values)
         return windows
 
-    monkeypatch.setattr(fitting, "_on_device", poisoned)
+    monkeypatch.setattr(fitting, "windows_on_device", poisoned)
     model = fit_segment_models(settings, data, RUN)[0]
     for name, array in clean.arrays().items():
         if name.startswith(("denoiser/", "heads/")):

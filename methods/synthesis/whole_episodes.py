@@ -1,0 +1,141 @@
+"""Generating whole episodes from one model, in batches of bounded memory, until there are enough."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from methods.base import Run
+from methods.diffusion.episodes.matrix import DecodedEpisodes
+from methods.diffusion.episodes.model import EpisodeModel
+from methods.diffusion.samplers import Sampler
+from methods.diffusion.sampling import NoiseSource, numpy_noise
+from methods.synthesis.emission import GeneratedRows, emit_episodes
+from methods.synthesis.emit import until_amount
+from methods.synthesis.report import GenerationReport
+from tasks.datasets.offline import OfflineDataset, concatenate
+
+_EPISODES_AT_ONCE = 512
+_VALUES_AT_ONCE = 2**23  # of all signals of a batch; a fixed rule, since another batch draws other noise
+_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+def generate_episodes(
+    model: EpisodeModel,
+    data: OfflineDataset,
+    sampler: Sampler,
+    run: Run,
+    report: GenerationReport,
+    *,
+    episodes: int,
+    owner: str,
+) -> OfflineDataset:
+    """Whole episodes of `run.budget.amount` transitions.
+
+    Args:
+        model: fitted on `data`.
+        data: the original episodes, whose ranges the result keeps.
+        sampler: from noise to signals.
+        run: amount, seed, progress.
+        report: filled; a window is an episode.
+        episodes: how many, where the budget names no amount.
+        owner: for messages and random streams.
+
+    Raises:
+        MethodError: if the model diverged.
+        TimeoutError: after the deadline.
+    """
+    amount, generator = run.budget.amount, run.generator(f"{owner}/noise")
+    noise = numpy_noise(generator, model.device)
+    largest = max(1, min(_EPISODES_AT_ONCE, _VALUES_AT_ONCE // (model.matrix.length * model.matrix.channels)))
+    parts: list[OfflineDataset] = []
+    values: list[NDArray[np.float32]] = []
+    lengths, ended = np.zeros(0, dtype=np.int64), 0
+    while (missing := _missing(lengths, amount, episodes, model.matrix.longest)) > 0:
+        count = min(largest, missing)
+        decoded = _decoded(model, sampler, _reporting(noise, run, owner, lengths, amount, episodes), count, report)
+        with report.timed("heads"):
+            rows = to_rows(model, decoded)
+        with report.timed("bookkeeping"):
+            parts.append(emit_episodes(model, rows, data))
+        lengths = np.concatenate([lengths, parts[-1].lengths])
+        values.append(decoded.returns_to_go[:, 0])
+        ended += int(decoded.ended.sum())
+    needed = episodes if amount is None else until_amount(lengths, amount)
+    result = concatenate(parts).take(np.arange(needed))
+    report.count(np.arange(len(lengths)) < needed, np.zeros(len(lengths), dtype=np.int64), reason="surplus")
+    report.extra["ended_share"] = ended / len(lengths)
+    report.extra["distributions"] = {
+        "quantiles": list(_QUANTILES),
+        "returns": {"original": _quantiles(data.returns()), "generated": _quantiles(result.returns())},
+        "values": {
+            "original": _quantiles(data.returns_to_go(model.settings.gamma)[data.episode_starts[:-1]]),
+            "predicted": _quantiles(np.concatenate(values)),
+            "generated": _quantiles(result.returns_to_go(model.settings.gamma)[result.episode_starts[:-1]]),
+        },
+        "lengths": {"original": _quantiles(data.lengths), "generated": _quantiles(result.lengths)},
+    }
+    return result
+
+
+def to_rows(model: EpisodeModel, decoded: DecodedEpisodes) -> GeneratedRows:
+    """Decoded signals as rows for the one emission of all methods.
+
+    An episode that the signal ended before the task's limit ended truly, if any of the data do. At the limit the signal
+    says the same of true ends and of time limits: there the termination head decides (inferred).
+    """
+    with torch.no_grad():
+        x = model.encode(decoded.observations, decoded.states)  # (B, T + 1, N, D')
+        actions = model.chosen_actions(decoded.actions, x[:, :-1])
+        terminal = decoded.ended & model.has("termination")
+        at_limit = terminal & (decoded.lengths >= model.spec.episode_limit)
+        if at_limit.any():
+            last = x[torch.arange(len(x), device=x.device), torch.from_numpy(decoded.lengths).to(x.device)]
+            terminal &= ~at_limit | model.termination(last).cpu().numpy()
+    return GeneratedRows(
+        observations=x,
+        actions=actions,
+        rewards=torch.from_numpy(np.array(decoded.rewards)),
+        lengths=decoded.lengths,
+        terminal=terminal,
+    )
+
+
+def _missing(lengths: NDArray[np.int64], amount: int | None, episodes: int, longest: int) -> int:
+    """About how many more episodes it takes; 0 once there are enough."""
+    if amount is None:
+        return episodes - len(lengths)
+    left = amount - int(lengths.sum())
+    return math.ceil(left / (lengths.mean() if len(lengths) else longest))
+
+
+def _decoded(
+    model: EpisodeModel, sampler: Sampler, noise: NoiseSource, count: int, report: GenerationReport
+) -> DecodedEpisodes:
+    with report.timed("sampling"):
+        signals = model.sample(count, noise=noise, sampler=sampler)
+        if signals.is_cuda:
+            torch.cuda.synchronize()
+    with report.timed("bookkeeping"):
+        return model.matrix.decode(signals)
+
+
+def _reporting(
+    noise: NoiseSource, run: Run, owner: str, lengths: NDArray[np.int64], amount: int | None, episodes: int
+) -> NoiseSource:
+    """The same noise, with a report of the progress before every step that asks for some."""
+    done, total = (len(lengths), episodes) if amount is None else (int(lengths.sum()), amount)
+
+    def draw(shape: tuple[int, ...]) -> torch.Tensor:
+        run.report(min(done, total), total, f"{owner}: {len(lengths)} episodes")
+        return noise(shape)
+
+    return draw
+
+
+def _quantiles(values: NDArray[Any]) -> list[float]:
+    return [float(value) for value in np.quantile(np.asarray(values, np.float64), _QUANTILES)]
