@@ -47,7 +47,8 @@ class TimeAttention(nn.Module):
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Values (..., L, d) as the queries ask for them."""
         weights = (q @ k.mT * HEAD_SIZE**-0.5).softmax(dim=-1)  # (..., L, L)
-        return weights @ v
+        mixed: Tensor = weights @ v
+        return mixed
 
     def finished(self, y: Tensor) -> Tensor:
         """What is added to x."""
@@ -64,7 +65,8 @@ class LinearTimeAttention(TimeAttention):
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Linear in L."""
         context = k.softmax(dim=-2).mT @ v  # (..., d, d)
-        return q.softmax(dim=-1) @ context * HEAD_SIZE**-0.5
+        mixed: Tensor = q.softmax(dim=-1) @ context * HEAD_SIZE**-0.5
+        return mixed
 
     def finished(self, y: Tensor) -> Tensor:
         """Normalised over the channels."""
