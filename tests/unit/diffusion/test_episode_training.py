@@ -151,6 +151,37 @@ def test_training_shows_taught_episodes_with_noise(episodes: Episodes) -> None:
     assert torch.equal(losses, episode_losses(clean, predicted, whole, signals.matrix.value_channel).total(0.1))
 
 
+class Constant(torch.nn.Module):
+    """One signal, whatever it is shown."""
+
+    def __init__(self, signals: EpisodeSignals) -> None:
+        super().__init__()
+        self.signal = torch.nn.Parameter(torch.zeros(1, signals.matrix.length, signals.matrix.channels))
+
+    def forward(self, x: Tensor, k: Tensor) -> Tensor:
+        return self.signal[:, None].expand(x.shape)
+
+
+def test_training_pushes_the_values_up_to_the_best_and_leaves_the_rest(episodes: Episodes) -> None:
+    data = episodes((10, 10, 10, 10))
+    signals, run, learned = signals_of(data), Run(seeds=(1,)), []
+    for weight in (0.0, 0.5):
+        settings = tiny(updates=400, batch_size=16, learning_rate=0.02, lambda_q=weight, use_ema=False)
+        training = EpisodeTraining(
+            settings, cast(Any, Constant(signals)), signals, [np.arange(4)], run, Journal(run, 400)
+        )
+        learned.append(training.run().weights["signal"][0])
+    plain, pushed = learned
+    real = signals.signals(torch.arange(4)).numpy()
+    values = real[:, :10, -2].mean(axis=1)
+    assert plain[:10, -2].mean() == pytest.approx(values.mean(), abs=0.1)
+    assert pushed[:10, -2].mean() == pytest.approx(values.max(), abs=0.1)
+    assert values.max() > values.mean() + 0.2
+    others = np.delete(np.arange(real.shape[2]), -2)
+    np.testing.assert_allclose(pushed[:, others], plain[:, others], atol=1e-5)
+    np.testing.assert_allclose(pushed[10:, -2], plain[10:, -2], atol=1e-5)  # columns that are no steps
+
+
 def test_replicas_learn_what_they_learn_alone(episodes: Episodes) -> None:
     data = episodes((3, 7, 5, 4), discrete=True)
     together = fit_episode_models(tiny(), data, Run(seeds=(3, 4)))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from methods.diffusion.samplers import Sampler, make_sampler
 from methods.diffusion.sampling import numpy_noise, sample
-from methods.diffusion.schedule import CosineSchedule
+from methods.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
 from tasks.common.errors import UnknownNameError, UsageError
 from tasks.common.seeding import make_generator
 
@@ -168,3 +168,28 @@ def test_numbers_of_steps_that_do_not_exist(steps: int) -> None:
 def test_an_unknown_sampler_gets_a_hint() -> None:
     with pytest.raises(UnknownNameError, match="Unknown sampler 'dppm'.*'ddpm'"):
         make_sampler("dppm", SCHEDULE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("schedule", [CosineSchedule(50), LinearSchedule(50)], ids=["cosine", "linear"])
+def test_a_network_of_the_data_and_one_of_the_noise_take_the_same_path(name: str, schedule: Schedule) -> None:
+    def data(x: Tensor, k: int) -> Tensor:
+        return 1.2 * x + 0.2 * torch.sin(3 * x + 0.05 * k)  # clipped here and there
+
+    def noise(x: Tensor, k: int) -> Tensor:
+        level = schedule.exact_alpha_bars[k]
+        return (x - math.sqrt(level) * data(x, k)) / math.sqrt(1 - level)
+
+    sampler = make_sampler(name, schedule, 12)
+    sources = [numpy_noise(make_generator("two networks"), "cpu") for _ in range(2)]
+    of_data = sample(data, sampler, (40,), sources[0], predicts_data=True)
+    of_noise = sample(noise, sampler, (40,), sources[1])
+    torch.testing.assert_close(of_data, of_noise, rtol=0, atol=1e-4)
+    assert float(of_data.std()) > 0.1
+
+
+def test_what_a_network_of_the_data_gave_is_left_alone() -> None:
+    given = torch.tensor([2.0, 0.5])
+    first, _ = make_sampler("ddpm", SCHEDULE, 1).step_to_data(0, torch.zeros(2), given, None, None)
+    assert first.tolist() == [1.0, 0.5]
+    assert given.tolist() == [2.0, 0.5]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from methods.diffusion.schedule import CosineSchedule
-from tasks.common.errors import UsageError
+from methods.diffusion.schedule import CosineSchedule, LinearSchedule, make_schedule
+from tasks.common.errors import UnknownNameError, UsageError
 from tasks.common.seeding import make_generator
 
 
@@ -63,3 +63,29 @@ def test_another_device_leaves_the_schedule_alone() -> None:
 def test_a_schedule_needs_a_step() -> None:
     with pytest.raises(UsageError, match="0 diffusion steps, expected at least 1"):
         CosineSchedule(0)
+
+
+def test_the_linear_schedule_in_numbers() -> None:
+    schedule = LinearSchedule(1_000)
+    assert schedule.betas[[0, -1]].tolist() == pytest.approx([1e-4, 0.02])
+    assert float(schedule.betas[500]) == pytest.approx(1e-4 + 0.0199 * 500 / 999)
+    assert schedule.exact_alpha_bars[999] == pytest.approx(4.036e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize("steps", [50, 200, 4_000])
+def test_a_linear_schedule_of_other_steps_ends_about_as_noisy(steps: int) -> None:
+    assert -13 < math.log(LinearSchedule(steps).exact_alpha_bars[-1]) < -9.5
+
+
+def test_a_linear_schedule_of_few_steps_is_capped() -> None:
+    # 1e-4 · 250, 0.0067333 · 250 and on, of which 0.999 is left.
+    schedule = LinearSchedule(4)
+    torch.testing.assert_close(schedule.betas, torch.tensor([0.025, 0.999, 0.999, 0.999]))
+    assert schedule.exact_alpha_bars[-1] == pytest.approx(0.975e-9)
+
+
+def test_schedules_have_names() -> None:
+    assert make_schedule("cosine", 7).exact_alpha_bars == CosineSchedule(7).exact_alpha_bars
+    assert make_schedule("linear", 7).exact_alpha_bars == LinearSchedule(7).exact_alpha_bars
+    with pytest.raises(UnknownNameError, match="Did you mean 'linear'"):
+        make_schedule("liner", 7)
