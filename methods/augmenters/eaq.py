@@ -28,6 +28,7 @@ class EAQConfig:
     gamma: float = 0.99  # of the reward-to-go (inferred; EAQ, Sec. 3.2 has a γ without a number)
     schedule: str = "linear"  # Ho et al. 2020 (EAQ, Sec. 4.4: "established"); or "cosine"
     diffusion_steps: int = 1_000  # K; Ho et al. 2020
+    prediction: str = "data"  # what the network's output is: x_0 (EAQ, Sec. 3.2), or "velocity" (inferred option)
     width: int = 64  # of the first level (inferred)
     model_state: bool = False  # the global state has channels as well (inferred option); else a head predicts it
     updates: int = 100_000  # inferred

@@ -53,6 +53,10 @@ class GroupNorm(nn.Module):
             parts = zip(y.unbind(), self.scale.unbind(), self.shift.unbind(), strict=True)
             normal = [as_rows(nn.functional.group_norm(as_image(a), GROUPS, s, t, EPSILON)) for a, s, t in parts]
             return stacked(normal, y)
+        return self.plain(y)
+
+    def plain(self, y: Tensor) -> Tensor:
+        """The same in plain operations, for all replicas at once."""
         groups = y.view(*y.shape[:-1], GROUPS, -1)  # (R, M, L, 8, C / 8)
         variance, mean = torch.var_mean(groups, dim=(2, 4), correction=0, keepdim=True)
         normalised = ((groups - mean) * (variance + EPSILON).rsqrt()).flatten(-2)

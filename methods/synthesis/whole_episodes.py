@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from methods.base import Run
 from methods.diffusion.episodes.matrix import DecodedEpisodes
 from methods.diffusion.episodes.model import EpisodeModel
 from methods.diffusion.samplers import Sampler
-from methods.diffusion.sampling import NoiseSource, numpy_noise
+from methods.diffusion.sampling import numpy_noise
 from methods.synthesis.emission import GeneratedRows, emit_episodes
 from methods.synthesis.emit import until_amount
 from methods.synthesis.report import GenerationReport
@@ -21,6 +24,7 @@ from tasks.datasets.offline import OfflineDataset, concatenate
 
 _EPISODES_AT_ONCE = 512
 _VALUES_AT_ONCE = 2**23  # of all signals of a batch; a fixed rule, since another batch draws other noise
+_REPORT_SECONDS = 1.0
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -56,8 +60,15 @@ def generate_episodes(
     values: list[NDArray[np.float32]] = []
     lengths, ended = np.zeros(0, dtype=np.int64), 0
     while (missing := _missing(lengths, amount, episodes, model.matrix.longest)) > 0:
-        count = min(largest, missing)
-        decoded = _decoded(model, sampler, _reporting(noise, run, owner, lengths, amount, episodes), count, report)
+        done, total = (len(lengths), episodes) if amount is None else (int(lengths.sum()), amount)
+        tell = _at_most_every_second(partial(run.report, done, total, f"{owner}: {len(lengths)} episodes"))
+        tell()
+        with report.timed("sampling"):
+            signals = model.sample(min(largest, missing), noise=noise, sampler=sampler, before_pass=tell)
+            if signals.is_cuda:
+                torch.cuda.synchronize()
+        with report.timed("bookkeeping"):
+            decoded = model.matrix.decode(signals)
         with report.timed("heads"):
             rows = to_rows(model, decoded)
         with report.timed("bookkeeping"):
@@ -113,28 +124,17 @@ def _missing(lengths: NDArray[np.int64], amount: int | None, episodes: int, long
     return math.ceil(left / (lengths.mean() if len(lengths) else longest))
 
 
-def _decoded(
-    model: EpisodeModel, sampler: Sampler, noise: NoiseSource, count: int, report: GenerationReport
-) -> DecodedEpisodes:
-    with report.timed("sampling"):
-        signals = model.sample(count, noise=noise, sampler=sampler)
-        if signals.is_cuda:
-            torch.cuda.synchronize()
-    with report.timed("bookkeeping"):
-        return model.matrix.decode(signals)
+def _at_most_every_second(report: Callable[[], None]) -> Callable[[], None]:
+    """The same report, left out where the last one is too recent."""
+    last = -math.inf
 
+    def tell() -> None:
+        nonlocal last
+        if time.monotonic() - last >= _REPORT_SECONDS:
+            report()
+            last = time.monotonic()
 
-def _reporting(
-    noise: NoiseSource, run: Run, owner: str, lengths: NDArray[np.int64], amount: int | None, episodes: int
-) -> NoiseSource:
-    """The same noise, with a report of the progress before every step that asks for some."""
-    done, total = (len(lengths), episodes) if amount is None else (int(lengths.sum()), amount)
-
-    def draw(shape: tuple[int, ...]) -> torch.Tensor:
-        run.report(min(done, total), total, f"{owner}: {len(lengths)} episodes")
-        return noise(shape)
-
-    return draw
+    return tell
 
 
 def _quantiles(values: NDArray[Any]) -> list[float]:

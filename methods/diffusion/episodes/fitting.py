@@ -27,7 +27,7 @@ from methods.networks.conv_unet import ConvUNet, ConvUNetConfig
 from methods.networks.precision import fast_matmul
 from tasks.datasets.offline import OfflineDataset
 
-_COMPUTE = ("width", "updates", "batch_size", "learning_rate", "head_updates")
+_COMPUTE = ("width", "prediction", "updates", "batch_size", "learning_rate", "head_updates")
 
 
 def fit_episode_models(settings: EpisodeSettings, data: OfflineDataset, run: Run) -> list[EpisodeModel]:

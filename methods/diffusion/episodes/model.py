@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -16,9 +16,11 @@ from methods.base import Arrays
 from methods.diffusion.codec import Codec
 from methods.diffusion.episodes.matrix import EpisodeMatrix
 from methods.diffusion.episodes.settings import HEADS, EpisodeSettings
+from methods.diffusion.episodes.training import clean_estimate
 from methods.diffusion.heads import HeadNetworks, HeadQueries
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import Batches, NoiseSource, sample
+from methods.diffusion.schedule import make_schedule
 from methods.networks.conv_unet import ConvUNet, ConvUNetConfig, Inference, prepared
 from methods.networks.precision import fast_matmul
 from tasks.common.errors import MethodError
@@ -78,6 +80,7 @@ class EpisodeModel(HeadQueries):
         self.heads = HeadNetworks(settings.rows(), spec, self.features, on_device, names, lambda _: unused).to(device)
         self.heads.load_state_dict({key: torch.from_numpy(np.array(a))[None] for key, a in heads.items()})
         self.heads.requires_grad_(False)
+        self._schedule = make_schedule(settings.schedule, settings.diffusion_steps).to(device)
         self._predict: Inference | None = None
         self._batches = Batches(_SIGNALS)  # where it shrank, it stays small
 
@@ -117,12 +120,15 @@ class EpisodeModel(HeadQueries):
         """x̂_0 (1, B, L, F) without gradients; arguments as of `ConvUNet.forward` with one replica."""
         if self._predict is None:
             self._predict = prepared(self.unet)
-        return self._predict(x, k)
+        return clean_estimate(self.settings, self._schedule, self._predict(x, k), x, k)
 
-    def sample(self, count: int, *, noise: NoiseSource, sampler: Sampler) -> Tensor:
+    def sample(
+        self, count: int, *, noise: NoiseSource, sampler: Sampler, before_pass: Callable[[], None] = lambda: None
+    ) -> Tensor:
         """Signals (count, L, F) from pure noise of standard deviation 1.
 
         Noise is drawn for all of them at once; a pass of the network that does not fit into memory is halved.
+        `before_pass` is called before every pass.
 
         Raises:
             MethodError: if the weights are not finite.
@@ -131,8 +137,11 @@ class EpisodeModel(HeadQueries):
             raise MethodError(f"{self.spec.id}: the diffusion model diverged: a weight is not finite. Lower its rate.")
 
         def denoise(x: Tensor, k: int) -> Tensor:
-            steps = torch.full((1, len(x)), k, device=x.device)
-            return self._batches(lambda rows, of: self.predict(rows[None], of[None])[0], x, steps[0])
+            return self._batches(lambda part: predict(part, k), x)
+
+        def predict(x: Tensor, k: int) -> Tensor:
+            before_pass()
+            return self.predict(x[None], torch.full((1, len(x)), k, device=x.device))[0]
 
         shape = (count, self.matrix.length, self.matrix.channels)
         with fast_matmul() if self.device == "cpu" else contextlib.nullcontext():

@@ -15,6 +15,7 @@ from methods.diffusion.settings import SegmentSettings
 from methods.networks.conv_unet import ConvUNetConfig
 
 MEANS = ("padded", "valid")
+PREDICTIONS = ("data", "velocity")
 HEADS = ("availability", "alive", "termination", "state")
 """What a signal does not tell: emission asks these auxiliary networks."""
 
@@ -28,6 +29,7 @@ class EpisodeSettings:
     gamma: float = 0.99  # of the reward-to-go (inferred; Sec. 3.2 has a γ without a number)
     schedule: str = "linear"  # Ho et al. 2020, "established DDPM hyperparameters" (EAQ, Sec. 4.4); or "cosine"
     diffusion_steps: int = 1_000  # K; Ho et al. 2020
+    prediction: str = "data"  # what the network's output is: x_0 (EAQ, Sec. 3.2), or "velocity" (inferred option)
     width: int = 64  # channels of the first level (inferred)
     model_state: bool = False  # the global state has channels as well (inferred option); else a head predicts it
 
@@ -53,6 +55,8 @@ class EpisodeSettings:
         rate = self.learning_rate
         require(0 < rate < float("inf"), "eaq", f"learning_rate={rate}", "a finite number above 0")
         require(self.q_mean in MEANS, "eaq", f"q_mean={self.q_mean}", " or ".join(MEANS))
+        known = " or ".join(PREDICTIONS)
+        require(self.prediction in PREDICTIONS, "eaq", f"prediction={self.prediction}", known)
         make_schedule(self.schedule, self.diffusion_steps)
         ConvUNetConfig(rows=ConvUNetConfig.factor(), channels=1, width=self.width)
         self.rows()
@@ -70,13 +74,18 @@ class EpisodeSettings:
         )
 
     def within(self, budget: DiffusionBudget) -> Self:
-        """These settings with what a protocol fixes in their place; `prediction` and `first_skip` mean nothing here.
+        """These settings with what a protocol fixes in their place.
+
+        Of its `prediction`, `noise` means the data here: the loss needs x̂_0, which noise that is slightly off does not
+        tell. `first_skip` means nothing: all levels have skips.
 
         Where it fixes the updates, the average of the weights begins after a fifth of them at the latest (inferred).
         """
         own = {field.name for field in fields(self)}
         given = {f.name: getattr(budget, f.name) for f in fields(budget) if f.name in own}
         given = {name: value for name, value in given.items() if value is not None}
+        if given.get("prediction") == "noise":
+            given["prediction"] = "data"
         if "updates" in given:
             given["ema_start"] = min(self.ema_start, given["updates"] // 5)
         return replace(self, **given)

@@ -36,6 +36,14 @@ class EpisodeLosses:
         return (self.error + lambda_q * self.gap if lambda_q else self.error).mean(dim=1)
 
 
+def clean_estimate(settings: EpisodeSettings, schedule: Schedule, output: Tensor, noisy: Tensor, k: Tensor) -> Tensor:
+    """x̂_0 (..., L, F) from what the network gave for noisy signals (..., L, F) at steps k (...).
+
+    Either x̂_0 itself, or √ᾱ x_k − √(1 − ᾱ) v̂ (Salimans & Ho 2022, App. D), which is about x_k where noise is little.
+    """
+    return output if settings.prediction == "data" else schedule.diffuse(noisy, k, -output)
+
+
 def episode_losses(clean: Tensor, predicted: Tensor, steps: Tensor, value_channel: int) -> EpisodeLosses:
     """Both parts of EAQ, Eq. 5: how far predictions are from the data, and how far from the best of the batch.
 
@@ -111,7 +119,8 @@ class EpisodeTraining(StackedTraining[EpisodeChunk]):
         """(R,) EAQ, Eq. 5."""
         settings, episodes, k = self._settings, chunk.episodes[:, index], chunk.k[:, index]
         clean = self._signals.signals(episodes)  # (R, B, L, F)
-        predicted = self._unet(self._schedule.diffuse(clean, k, chunk.noise[:, index]), k)
+        noisy = self._schedule.diffuse(clean, k, chunk.noise[:, index])
+        predicted = clean_estimate(settings, self._schedule, self._unet(noisy, k), noisy, k)
         steps = self._signals.steps(episodes, own=settings.q_mean == "valid")
         return episode_losses(clean, predicted, steps, self._signals.matrix.value_channel).total(settings.lambda_q)
 

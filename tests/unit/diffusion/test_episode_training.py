@@ -15,7 +15,7 @@ from methods.base import DiffusionBudget, Run
 from methods.diffusion.episodes.fitting import fit_episode_models
 from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals
 from methods.diffusion.episodes.settings import EpisodeSettings
-from methods.diffusion.episodes.training import EpisodeTraining, episode_losses, judge_episodes
+from methods.diffusion.episodes.training import EpisodeTraining, clean_estimate, episode_losses, judge_episodes
 from methods.diffusion.schedule import LinearSchedule
 from methods.journal import Journal
 from tasks.common.errors import UnknownNameError, UsageError
@@ -218,7 +218,35 @@ def test_a_model_is_judged_on_its_held_out_episodes(episodes: Episodes) -> None:
     assert judged.gap == pytest.approx(max(0.0, q), abs=1e-6)
 
 
-def test_the_protocol_fixes_what_it_names_and_prediction_means_nothing() -> None:
+def test_a_velocity_gives_the_data() -> None:
+    schedule, settings = LinearSchedule(1_000), EpisodeSettings(prediction="velocity")
+    g = torch.Generator().manual_seed(8)
+    clean, noise = torch.randn(2, 3, L, F, generator=g), torch.randn(2, 3, L, F, generator=g)
+    k = torch.tensor([[0, 10, 999], [500, 300, 700]])
+    noisy, velocity = schedule.diffuse(clean, k, noise), schedule.diffuse(noise, k, -clean)
+    torch.testing.assert_close(clean_estimate(settings, schedule, velocity, noisy, k), clean, rtol=1e-4, atol=1e-5)
+    assert clean_estimate(EpisodeSettings(), schedule, velocity, noisy, k) is velocity
+
+
+def test_a_model_of_velocities_learns_and_samples_the_data(episodes: Episodes) -> None:
+    data = episodes((7, 7, 7, 7))
+    signals, run, settings = signals_of(data), Run(seeds=(1,)), tiny(prediction="velocity", lambda_q=0.0)
+    network = Recording(1)
+    training = EpisodeTraining(settings, cast(Any, network), signals, [np.arange(4)], run, Journal(run, 10))
+    chunk = training.draw()
+    loss = training.losses(chunk, 0)  # the network gives zeros, hence x̂_0 = √ᾱ x_k
+    (x, k), clean = network.shown[0], signals.signals(chunk.episodes[:, 0])
+    level = torch.tensor(LinearSchedule(10).exact_alpha_bars)[k].float()
+    expected = (level.sqrt()[..., None, None] * x - clean).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6)
+    (model,) = fit_episode_models(settings, data, run)
+    zero = model.predict(clean, torch.zeros(1, 4, dtype=torch.int64))
+    raw = model.unet(clean, torch.zeros(1, 4, dtype=torch.int64))
+    level_0 = LinearSchedule(10).exact_alpha_bars[0]
+    torch.testing.assert_close(zero, level_0**0.5 * clean - (1 - level_0) ** 0.5 * raw, rtol=1e-3, atol=1e-4)
+
+
+def test_the_protocol_fixes_what_it_names() -> None:
     budget = DiffusionBudget(
         width=16, prediction="velocity", first_skip=True, updates=100, batch_size=3, learning_rate=0.1, ema_every=2,
         head_updates=7, sampler="ddim", sampling_steps=3,
@@ -227,6 +255,8 @@ def test_the_protocol_fixes_what_it_names_and_prediction_means_nothing() -> None
     assert (settings.width, settings.updates, settings.batch_size, settings.learning_rate) == (16, 100, 3, 0.1)
     assert (settings.ema_every, settings.ema_start, settings.head_updates) == (2, 20, 7)
     assert settings.rows().head_updates == 7
+    assert settings.prediction == "velocity"
+    assert EpisodeSettings().within(DiffusionBudget(prediction="noise")).prediction == "data"
     assert EpisodeSettings().within(DiffusionBudget()) == EpisodeSettings()
     assert EpisodeSettings.from_array(settings.array()) == settings
 
@@ -237,6 +267,7 @@ def test_the_protocol_fixes_what_it_names_and_prediction_means_nothing() -> None
         ({"lambda_q": -0.1}, "lambda_q=-0.1"),
         ({"lambda_q": float("nan")}, "lambda_q=nan"),
         ({"q_mean": "median"}, "padded or valid"),
+        ({"prediction": "noise"}, "data or velocity"),
         ({"gamma": 1.5}, "gamma=1.5"),
         ({"updates": 0}, "updates=0"),
         ({"width": 12}, "divisible by 8, not 12"),

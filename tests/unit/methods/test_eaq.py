@@ -248,11 +248,13 @@ def test_the_sampler_of_the_protocol_wins() -> None:
     assert eaq.diagnosis()["generation"]["sampler"] == {"name": "ddim", "steps": 3}
 
 
-def test_progress_is_reported_and_a_deadline_ends_it() -> None:
+def test_progress_is_reported_before_every_pass_and_a_deadline_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     eaq, seen = fitted(CONTINUOUS), []
-    run = Run(seeds=(1,), budget=Budget(amount=20), progress=lambda done, total, message: seen.append((done, total)))
+    budget = Budget(amount=20, diffusion=DiffusionBudget(sampler="ddim", sampling_steps=3))
+    run = Run(seeds=(1,), budget=budget, progress=lambda done, total, message: seen.append((done, total)))
+    monkeypatch.setattr(whole_episodes, "_REPORT_SECONDS", 0.0)
     eaq.generate(CONTINUOUS, run)
-    assert seen[0] == (0, 20)
+    assert seen[:4] == [(0, 20)] * 4  # at the beginning and at each of three steps
     with pytest.raises(TimeoutError):
         eaq.generate(CONTINUOUS, replace(run, deadline=0.0))
 

@@ -126,6 +126,7 @@ def test_group_norm_is_torchs_in_both_forms() -> None:
     y = torch.randn(2, 3, 6, 16, generator=torch.Generator().manual_seed(3))
     expected = [functional.group_norm(y[r].mT, 8, norm.scale[r], norm.shift[r]).mT for r in range(2)]
     torch.testing.assert_close(norm(y), torch.stack(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(norm.plain(y), torch.stack(expected), rtol=1e-5, atol=1e-5)
 
 
 def test_a_block_in_torchs_own_layers() -> None:
