@@ -52,8 +52,8 @@ class DiffusionBudget:
 
     Attributes:
         width: channels of the denoiser's first level.
-        prediction: `noise`, as all papers have it, or `velocity`. first_skip: whether the first level's output reaches
-            the last block. Neither is a paper's; both make a short training useful (docs/diffusion.md).
+        prediction: `noise`, as the papers have it (EAQ: the data), or `velocity`. first_skip: whether the first level's
+            output reaches the last block. Neither is a paper's; both make a short training useful (docs/diffusion.md).
         updates, batch_size, learning_rate: of the denoiser.
         ema_every: updates between two steps of the averaged weights.
         head_updates: of each auxiliary network.
