@@ -22,6 +22,7 @@ from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
 _END = 0.5  # of the channel of ends; above it the episode is over
+_LEAST_DEVIATION = 0.1  # of a channel, in normalised units (inferred): padding may differ from a constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +58,18 @@ class EpisodeMatrix:
         length: L, T_max + 1 rounded up to a multiple of `multiple`.
         channels: F.
         value_channel: where Q is.
+        padding: (F,) normalised. deviation: (F,) of the normalised rows of the data, 0.1 at least.
     """
 
     def __init__(
-        self, spec: TaskSpec, longest: int, multiple: int, with_state: bool, limits: LimitsNormaliser, device: str
+        self,
+        spec: TaskSpec,
+        longest: int,
+        multiple: int,
+        with_state: bool,
+        limits: LimitsNormaliser,
+        deviation: Tensor,
+        device: str,
     ) -> None:
         self.spec, self.longest, self.with_state, self.device = spec, longest, with_state, device
         self.length = -(-(longest + 1) // multiple) * multiple
@@ -69,6 +78,7 @@ class EpisodeMatrix:
         self.value_channel = self.channels - 2
         self._multiple, self._limits = multiple, limits.to(device)
         self.padding = self._scaled(torch.zeros(self.channels, device=device))  # (F,)
+        self.deviation = deviation.to(device)
 
     @classmethod
     def fit(
@@ -96,7 +106,9 @@ class EpisodeMatrix:
             np.where(seen, rows.max(axis=0), steps.max(axis=0)),
         ]
         limits = LimitsNormaliser.fit(np.stack(ranges))  # both ends say all that it asks of the rows
-        matrix = cls(spec, int(data.lengths.max()), multiple, with_state, limits, device)
+        deviation = steps.std(axis=0, dtype=np.float64) / limits.scale.numpy()
+        least = torch.from_numpy(np.maximum(deviation, _LEAST_DEVIATION).astype(np.float32))
+        matrix = cls(spec, int(data.lengths.max()), multiple, with_state, limits, least, device)
         return matrix, matrix._scaled(torch.from_numpy(rows).to(device))
 
     @staticmethod
@@ -147,13 +159,14 @@ class EpisodeMatrix:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For `from_arrays`."""
         sizes = np.array([self.longest, self._multiple, self.with_state], dtype=np.int64)
-        return {**self._limits.state(), "sizes": sizes}
+        return {**self._limits.state(), "sizes": sizes, "deviation": self.deviation.cpu().numpy()}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, spec: TaskSpec, device: str) -> Self:
         """The codec whose `arrays` are given."""
         longest, multiple, with_state = (int(size) for size in arrays["sizes"])
-        return cls(spec, longest, multiple, bool(with_state), LimitsNormaliser.from_state(arrays), device)
+        limits, deviation = LimitsNormaliser.from_state(arrays), torch.from_numpy(np.array(arrays["deviation"]))
+        return cls(spec, longest, multiple, bool(with_state), limits, deviation, device)
 
 
 class EpisodeSignals:

@@ -36,12 +36,23 @@ class EpisodeLosses:
         return (self.error + lambda_q * self.gap if lambda_q else self.error).mean(dim=1)
 
 
-def clean_estimate(settings: EpisodeSettings, schedule: Schedule, output: Tensor, noisy: Tensor, k: Tensor) -> Tensor:
+def clean_estimate(
+    settings: EpisodeSettings, schedule: Schedule, deviation: Tensor, output: Tensor, noisy: Tensor, k: Tensor
+) -> Tensor:
     """x̂_0 (..., L, F) from what the network gave for noisy signals (..., L, F) at steps k (...).
 
-    Either x̂_0 itself, or √ᾱ x_k − √(1 − ᾱ) v̂ (Salimans & Ho 2022, App. D), which is about x_k where noise is little.
+    Either x̂_0 itself, or with s the `deviation` (F,) of each channel in the data and T = ᾱ s² + 1 − ᾱ
+
+        x̂_0 = √ᾱ s² / T · x_k − s √(1 − ᾱ) / √T · v̂,
+
+    the best linear estimate and a correction (Karras et al. 2022, Sec. 5). v̂ is the velocity where s = 1 (Salimans & Ho
+    2022, App. D); were that so for all channels, the correction would have to carry the noise of all of them.
     """
-    return output if settings.prediction == "data" else schedule.diffuse(noisy, k, -output)
+    if settings.prediction == "data":
+        return output
+    level, variance = schedule.alpha_bars[k][..., None, None], deviation.square()
+    total = level * variance + (1 - level)
+    return level.sqrt() * variance / total * noisy - deviation * ((1 - level) / total).sqrt() * output
 
 
 def episode_losses(clean: Tensor, predicted: Tensor, steps: Tensor, value_channel: int) -> EpisodeLosses:
@@ -120,7 +131,8 @@ class EpisodeTraining(StackedTraining[EpisodeChunk]):
         settings, episodes, k = self._settings, chunk.episodes[:, index], chunk.k[:, index]
         clean = self._signals.signals(episodes)  # (R, B, L, F)
         noisy = self._schedule.diffuse(clean, k, chunk.noise[:, index])
-        predicted = clean_estimate(settings, self._schedule, self._unet(noisy, k), noisy, k)
+        deviation = self._signals.matrix.deviation
+        predicted = clean_estimate(settings, self._schedule, deviation, self._unet(noisy, k), noisy, k)
         steps = self._signals.steps(episodes, own=settings.q_mean == "valid")
         return episode_losses(clean, predicted, steps, self._signals.matrix.value_channel).total(settings.lambda_q)
 

@@ -128,6 +128,17 @@ def test_a_codec_is_restored(episodes: Episodes) -> None:
     first, second = of.matrix.decode(signals), again.decode(signals)
     np.testing.assert_array_equal(first.observations, second.observations)
     assert torch.equal(of.matrix.padding, again.padding)
+    assert torch.equal(of.matrix.deviation, again.deviation)
+
+
+def test_the_deviation_is_that_of_the_normalised_steps(episodes: Episodes) -> None:
+    data = episodes((3, 7))
+    of = encoded(data.replace(rewards=np.zeros_like(data.rewards)))
+    rows = of.matrix.deviation
+    signals = of.signals(torch.arange(2))
+    steps = torch.cat([signals[0, :3], signals[1, :7]])
+    torch.testing.assert_close(rows, steps.std(dim=0, correction=0).clamp(min=0.1), rtol=1e-4, atol=1e-5)
+    assert rows[-3] == 0.1  # all rewards are alike
 
 
 def test_a_state_that_is_not_there_is_refused(episodes: Episodes) -> None:
