@@ -26,7 +26,7 @@ class OMAR(TwoForms[OMARConfig]):
     """
 
     Config = OMARConfig
-    version = 1
+    version = 2
     continuous = ContinuousOMAR
     discrete = DiscreteOMAR
     of_continuous = frozenset(

@@ -24,7 +24,7 @@ class Weights:
 
 CONTINUOUS = Weights(
     tau=0.7,  # fixed for all data (inferred; OMAR: 0.1 to 1)
-    conservatism=1.0,  # fixed for all data (inferred; OMAR: 0.5, 1 or 5)
+    conservatism=5.0,  # fixed for all data, OG-MARL, omar.yaml; OMAR: 5 for medium and expert data, 0.5 or 1 for others
 )
 DISCRETE = Weights(
     tau=0.5,  # OffPyMARL, omar.yaml, and CFCQL's repository
