@@ -17,8 +17,10 @@ from tasks.datasets.regime_table import REGIMES
 from tasks.mpe.task import MPETask
 from tasks.registry import TASKS, make_task
 from tasks.smac.maps import BATTLES
+from tasks.smac.task import SMACTask
 
 ROOT = Path(__file__).parents[2]
+LEVELS = ("poor", "medium", "expert")
 README = (ROOT / "README.md").read_text()
 
 
@@ -82,6 +84,19 @@ def test_the_random_returns_of_battles_are_those_that_were_measured() -> None:
         known = make_task(task_id).spec.score_references
         assert known is not None
         assert (known.random_return, known.expert_return) == (random["mean"], 20.0)
+
+
+def test_the_table_of_battles_is_that_of_the_cards() -> None:
+    rows = [line for line in page("tasks").splitlines() if re.match(r"\| `smac.*%", line)]
+    shown = {}
+    for task in map(make_task, BATTLES):
+        assert isinstance(task, SMACTask)
+        if task.checkpoint("expert").exists():
+            cards = [json.loads(task.checkpoint(level).with_suffix(".json").read_text()) for level in LEVELS]
+            told = [card["evaluation"] for card in cards]
+            cells = [f"{e['mean']:.1f} ± {e['std']:.1f}, {e['win_rate']:.0%}" for e in told]
+            shown[task.spec.id] = f"| `{task.spec.id}` | {' | '.join(cells)} | {cards[-1]['run']['env_steps']:,} |"
+    assert rows == list(shown.values())
 
 
 def test_the_budget_of_quick_is_told_as_it_is() -> None:
