@@ -85,13 +85,14 @@ class TransitionBudget:
     Attributes:
         width: of hidden layers.
         updates, batch_size, learning_rate: of each network.
-        sampling_steps: of a diffusion sampler.
+        sampler: `edm_heun` or `edm_heun_det`. sampling_steps: its steps.
     """
 
     width: int | None = None
     updates: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    sampler: str | None = None
     sampling_steps: int | None = None
 
     def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:

@@ -42,8 +42,8 @@ class DiffusingAugmenter(TransitionAugmenter[ConfigT]):
 
     def sampler(self, run: Run) -> HeunSampler:
         """The config's sampler within the budget."""
-        steps = run.budget.transition.sampling_steps or self.config.sampling_steps
-        return make_edm_sampler(self.config.sampler, steps)
+        budget, config = run.budget.transition, self.config
+        return make_edm_sampler(budget.sampler or config.sampler, budget.sampling_steps or config.sampling_steps)
 
     def sampler_told(self, run: Run) -> Mapping[str, Any]:
         """Name, steps and network evaluations."""

@@ -40,8 +40,8 @@ class Spool:
                     file.write(np.ascontiguousarray(column).reshape(-1).view(np.uint8).data)
             except OSError as error:
                 raise StorageError(
-                    f"Could not write {self._path(name)}: {error.strerror or error}. Free some space, or set "
-                    "AUGMARL_HOME to another disk."
+                    f"Could not write {self._path(name)}: {error.strerror or error}. Nothing was changed. Free some "
+                    "space (`bench cache prune`) or set AUGMARL_HOME to another disk, then run again; it resumes."
                 ) from error
 
     def joined(self) -> OfflineDataset:

@@ -95,7 +95,8 @@ def test_quick_and_smoke_leave_a_model_nothing_to_choose_and_paper_everything(
         assert None not in asdict(PROTOCOLS[name].compute(compute)).values()
     assert PROTOCOLS["paper"].compute(compute) == kind()
     for field in fields(kind):  # none is forgotten
-        value = {"width": 8, "sampler": "ddim", "prediction": "velocity", "first_skip": True}.get(field.name, 3)
+        sampler = {"diffusion": "ddim", "transition": "edm_heun"}[compute]
+        value = {"width": 8, "sampler": sampler, "prediction": "velocity", "first_skip": True}.get(field.name, 3)
         varied = make_protocol(f"paper[{compute}_{field.name}={str(value).lower()}]")
         assert varied.compute(compute).given() == {field.name: value}
         assert varied.compute(({"diffusion", "transition"} - {compute}).pop()).given() == {}

@@ -51,5 +51,5 @@ def test_memory_does_not_grow_with_the_number_of_episodes(toy_task: Callable[...
 
 def test_a_disk_that_cannot_be_written_is_told(collected: OfflineDataset, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "nowhere")
-    with pytest.raises(StorageError, match=r"Could not write .*nowhere.* Free some space, or set AUGMARL_HOME"):
+    with pytest.raises(StorageError, match=r"Could not write .*nowhere.* Free some space .* or set AUGMARL_HOME"):
         spool.add(collected)

@@ -135,7 +135,7 @@ def test_cql_equals_plain_loops() -> None:
 def test_the_penalty_may_draw_actions_of_the_policy() -> None:
     """K uniform ones, K near π(o'), K near π(o), all judged at o and weighed by their own density (HalfCheetah)."""
     made, transitions = team(), precise_transitions(DATA, BATCH)
-    learner = ContinuousOMAR(OMARConfig(hidden=HIDDEN, cql_samples=2, policy_actions=True))
+    learner = ContinuousOMAR(OMARConfig(hidden=HIDDEN, conservatism=1.0, cql_samples=2, policy_actions=True))
     seen = views(transitions, made.agent, SPEC.action)
     recorded = made.q(seen.observations, seen.actions.unsqueeze(2)).squeeze(-1)
     penalty = learner.critic_penalty(made, seen, recorded)
