@@ -135,7 +135,7 @@ def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
 
 
 def test_the_diffusion_results_in_the_readme_are_those_of_their_leaderboard() -> None:
-    (path,) = (ROOT / "results" / "site-diffusion").glob("quick*/leaderboard.json")
+    (path,) = (ROOT / "results" / "site").glob("quick-amount_ratio*/leaderboard.json")
     rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
     places = [(dataset, learner) for dataset in ("exp-m", "one-expert") for learner in ("bc", "bc50")]
     names = sorted({row["augmenter"] for row in rows})
@@ -146,7 +146,7 @@ def test_the_diffusion_results_in_the_readme_are_those_of_their_leaderboard() ->
 
 
 def test_the_qualities_in_the_documentation_are_those_of_the_records() -> None:
-    (path,) = (ROOT / "results" / "site-diffusion").glob("quick*/quality.json")
+    (path,) = (ROOT / "results" / "site").glob("quick-amount_ratio*/quality.json")
     header = next(line for line in page("quality").splitlines() if line.startswith("| augmenter | "))
     metrics = [cell.strip(" `") for cell in header.split("|")[2:-1]]
     rows = [row for row in json.loads(path.read_text()) if row["dataset"] == "exp-m" and not row["control"]]
