@@ -17,8 +17,8 @@ from methods.data.window_tensors import DeviceWindows
 from methods.data.windows import WindowIndex, held_out_split, require_finite, steps_of, training_entries
 from methods.diffusion.codec import Codec, conditioning_returns
 from methods.diffusion.denoiser import Denoiser
-from methods.diffusion.head_training import HeadTraining, TrainedHeads
-from methods.diffusion.heads import HeadNetworks, target_scales, useful_heads
+from methods.diffusion.head_fitting import fit_heads
+from methods.diffusion.head_training import TrainedHeads
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.settings import SegmentSettings
 from methods.diffusion.trainer import DenoiserTraining, held_out_losses
@@ -92,20 +92,7 @@ def _fit(
     denoiser = Denoiser.create(settings, data.spec.n_agents, codec.features, weights).to(run.device)
     denoisers = DenoiserTraining(settings, denoiser, windows, entries, z, run, journal).run_once()
 
-    names = useful_heads(settings, data)
-    scales = {name: scale.to(run.device) for name, scale in target_scales(data, names, settings).items()}
-    networks = HeadNetworks(
-        settings,
-        data.spec,
-        codec.features,
-        scales,
-        names,
-        lambda name: [run.generator(f"diffusion/heads/{name}", r) for r in replicas],
-    ).to(run.device)
-    own_steps = [tuple(steps_of(data, episodes) for episodes in split) for split in splits]
-    heads = HeadTraining(
-        settings, networks, windows, [kept for kept, _ in own_steps], [judged for _, judged in own_steps], run, journal
-    ).run()
+    heads, scales = fit_heads(settings, windows, codec.features, splits, run, journal)
     shared = _Shared(settings, windows, codec, scales, precision, denoisers, heads, preparing)
     return [
         shared.model(r, run, held_out[r], splits[r][1], None if z is None else z[r], len(entries[r].windows))

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import Arrays, Run
-from methods.data.windows import Index, WindowIndex, steps_of
+from methods.data.windows import Index, WindowIndex
 from methods.diffusion.codec import Codec
 from methods.diffusion.fitting import windows_on_device
-from methods.diffusion.head_training import HeadTraining, TrainedHeads
-from methods.diffusion.heads import HeadNetworks, HeadQueries, target_scales, useful_heads
+from methods.diffusion.head_fitting import fit_heads
+from methods.diffusion.head_training import TrainedHeads
+from methods.diffusion.heads import HeadNetworks, HeadQueries, useful_heads
 from methods.diffusion.settings import HEADS, SegmentSettings
 from methods.journal import Journal
 from methods.synthesis.bits import decode_bits
@@ -158,21 +159,11 @@ def fit_row_heads(
         run: seeds and device.
         journal: progress and checkpoints; theirs is the last stage.
     """
-    codec, names = Codec.fit(settings, data, run.device), useful_heads(settings, data)
-    if not names:
+    codec = Codec.fit(settings, data, run.device)
+    if not useful_heads(settings, data):
         return [RowHeads(settings, codec, {}, {}) for _ in splits], None
-    scales = {name: scale.to(run.device) for name, scale in target_scales(data, names, settings).items()}
-    networks = HeadNetworks(
-        settings,
-        data.spec,
-        codec.features,
-        scales,
-        names,
-        lambda name: [run.generator(f"transitions/heads/{name}", r) for r in range(len(splits))],
-    ).to(run.device)
     windows = windows_on_device(WindowIndex(data, settings.horizon), codec, settings)
-    taught, judged = ([steps_of(data, split[part]) for split in splits] for part in range(2))
-    trained = HeadTraining(settings, networks, windows, taught, judged, run, journal).run()
+    trained, scales = fit_heads(settings, windows, codec.features, splits, run, journal, stream="transitions/heads")
     stored = {name: scale.cpu().numpy() for name, scale in scales.items()}
     return [
         RowHeads(settings, codec, {name: array[r] for name, array in trained.weights.items()}, stored)

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import Run
-from methods.data.windows import WindowIndex, held_out_split, require_finite, steps_of
+from methods.data.windows import WindowIndex, held_out_split, require_finite
 from methods.diffusion.codec import Codec
 from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals
 from methods.diffusion.episodes.model import EpisodeModel, unet_config
 from methods.diffusion.episodes.settings import EpisodeSettings
 from methods.diffusion.episodes.training import EpisodeTraining, judge_episodes
 from methods.diffusion.fitting import finite, windows_on_device
-from methods.diffusion.head_training import HeadTraining, TrainedHeads
-from methods.diffusion.heads import HeadNetworks, target_scales, useful_heads
+from methods.diffusion.head_fitting import fit_heads
+from methods.diffusion.head_training import TrainedHeads
 from methods.diffusion.training import TrainedDenoiser
 from methods.journal import Journal
 from methods.networks.conv_unet import ConvUNet, ConvUNetConfig
@@ -73,19 +73,8 @@ def _fit(settings: EpisodeSettings, data: OfflineDataset, run: Run, precision: d
 
     of_rows = settings.rows()
     codec = Codec.fit(of_rows, data, run.device)
-    names = useful_heads(of_rows, data)
-    scales = {name: scale.to(run.device) for name, scale in target_scales(data, names, of_rows).items()}
-    networks = HeadNetworks(
-        of_rows,
-        data.spec,
-        codec.features,
-        scales,
-        names,
-        lambda name: [run.generator(f"diffusion/heads/{name}", r) for r in replicas],
-    ).to(run.device)
     windows = windows_on_device(WindowIndex(data, of_rows.horizon), codec, of_rows)
-    taught, judged = ([steps_of(data, episodes) for episodes in part] for part in zip(*splits, strict=True))
-    heads = HeadTraining(of_rows, networks, windows, taught, judged, run, journal).run()
+    heads, scales = fit_heads(of_rows, windows, codec.features, splits, run, journal)
     shared = _Shared(settings, signals, codec, scales, precision, denoisers, heads, preparing)
     return [shared.model(r, data, run, *splits[r]) for r in replicas]
 

@@ -11,39 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from methods.base import Arrays, Run
+from methods.base import Run
 from methods.diffusion.denoiser import Denoiser
 from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.settings import HEADS, SegmentSettings
 from tasks.common.errors import DataError, UsageError
 from tasks.datasets.offline import OfflineDataset
+from tests.unit.checkpoints import KilledError, Memory
 
 Make = Callable[..., SegmentSettings]
 Episodes = Callable[..., OfflineDataset]
-
-
-class KilledError(Exception):
-    """Stands for the end of a process."""
-
-
-class Killer:
-    """A checkpoint that is due at every question, and ends the process at its n-th save, after storing it."""
-
-    def __init__(self, last_save: int | None = None) -> None:
-        self.stored: dict[str, Any] | None = None
-        self.saves, self.last_save = 0, last_save
-
-    def load(self) -> Arrays | None:
-        return self.stored
-
-    def due(self) -> bool:
-        return True
-
-    def save(self, arrays: Arrays) -> None:
-        self.stored, self.saves = {name: np.array(array) for name, array in arrays.items()}, self.saves + 1
-        if self.saves == self.last_save:
-            raise KilledError
 
 
 def weights(model: SegmentModel) -> dict[str, np.ndarray]:
@@ -110,14 +88,14 @@ def test_a_killed_fit_ends_as_if_it_had_not_been_killed(tiny: Make, episodes: Ep
     monkeypatch.setattr("methods.diffusion.head_training._CHUNK_UPDATES", 2)
     data = episodes()
     settings = tiny(heads=("inverse", "dynamics", "value"), updates=3, head_updates=3, ema_every=1, ema_start=2)
-    never = Killer()
+    never = Memory()
     whole = fit_segment_models(settings, data, Run(seeds=(3, 8), checkpoint=never))
     assert never.saves == 3  # after 2 updates of the denoisers, at their end, after 2 updates of the heads
     for last_save in range(1, 4):
-        killer = Killer(last_save)
+        killer = Memory(last_save)
         with pytest.raises(KilledError):
             fit_segment_models(settings, data, Run(seeds=(3, 8), checkpoint=killer))
-        killer.last_save = None
+        killer.kill_at = None
         resumed = fit_segment_models(settings, data, Run(seeds=(3, 8), checkpoint=killer))
         assert killer.saves == 3  # nothing was done twice
         assert [difference(*pair) for pair in zip(whole, resumed, strict=True)] == [0, 0]

@@ -15,7 +15,7 @@ from methods.data.sequences import episode_sequences, transition_sequences
 from methods.learners.cfcql import CFCQL
 from methods.learners.cfcql.config import CFCQLConfig
 from methods.learners.cfcql.discrete import DiscreteCFCQL
-from tests.unit.methods.checkpoints import KilledError, Memory
+from tests.unit.checkpoints import KilledError, Memory
 from tests.unit.methods.problems import game
 from tests.unit.methods.small_trainers import REPLICAS, datasets, generators, small
 

@@ -11,7 +11,7 @@ from methods.base import Run
 from methods.diffusion.stacked_adam import StackedAdam
 from methods.journal import Journal, pack_generators, restore_generators
 from tasks.common.seeding import make_generator
-from tests.unit.methods.checkpoints import Memory
+from tests.unit.checkpoints import Memory
 
 
 def test_a_stage_goes_on_beside_the_results_of_finished_ones() -> None:

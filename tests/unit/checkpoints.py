@@ -19,7 +19,7 @@ class Memory:
 
     def __init__(self, kill_at: int | None = None) -> None:
         self.stored: dict[str, NDArray[Any]] | None = None
-        self.saves, self._kill_at = 0, kill_at
+        self.saves, self.kill_at = 0, kill_at
 
     def load(self) -> Arrays | None:
         return self.stored
@@ -29,5 +29,5 @@ class Memory:
 
     def save(self, arrays: Arrays) -> None:
         self.stored, self.saves = {name: np.array(array) for name, array in arrays.items()}, self.saves + 1
-        if self.saves == self._kill_at:
+        if self.saves == self.kill_at:
             raise KilledError
