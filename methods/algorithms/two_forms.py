@@ -48,7 +48,8 @@ class TwoForms(Learner[ConfigT]):
         unread, kind = (self.of_continuous, "discrete") if spec.action.discrete else (self.of_discrete, "continuous")
         for field in fields(self.Config):
             value = getattr(self.config, field.name)
-            if field.name in unread - self._unread and value != field.default:
+            has_none = (field.name, value) == ("memory", "none")  # which is as it is where actions are continuous
+            if field.name in unread - self._unread and value != field.default and not has_none:
                 raise UsageError(
                     f"{spec.id}: {field.name}={value} has no meaning for {kind} actions, which this task has. "
                     "Leave it out."

@@ -130,12 +130,14 @@ def calibrated_radius(data: OfflineDataset, scaling: Scaling, generator: np.rand
     """Three times the 1% quantile of the distance of a row to the nearest one of another episode (inferred).
 
     Within an episode the nearest row is the one before or after: a radius from those would stitch an episode to itself.
+    Rows that are equal, as where every battle starts alike, tell nothing of the scale and do not count.
     """
     rows = scaling.rows(data)
     episodes = np.repeat(np.arange(data.n_episodes), data.lengths + 1)
     chosen = generator.permutation(len(rows))[:_MEASURED]
     distances = nearest_distances(rows, episodes, chosen)
-    return float(RADIUS_FACTOR * np.quantile(distances, RADIUS_QUANTILE))
+    apart = distances[distances > 0]
+    return float(RADIUS_FACTOR * np.quantile(apart, RADIUS_QUANTILE)) if len(apart) else 0.0
 
 
 class _Fitting:

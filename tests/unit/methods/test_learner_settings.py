@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmark.checks import sample_dataset
@@ -176,7 +177,6 @@ def test_a_choice_tells_what_there_is_to_choose_from(config: Any, given: dict[st
         ("omar", "discrete", {"polyak": 0.1}),
         ("omar", "discrete", {"search": "elites"}),
         ("omar", "discrete", {"output_penalty": 0.2}),
-        ("omar", "continuous", {"memory": "none"}),
         ("omar", "continuous", {"trace": 0.1}),
         ("omar", "continuous", {"per_timestep_updates": True}),
         ("td3bc", "continuous", {"critic_hidden": 5}),
@@ -194,6 +194,15 @@ def test_what_both_forms_of_omar_read_is_taken_by_both(shape: str) -> None:
     learner = LEARNERS.load("omar").from_params({"tau": 0.0, "conservatism": 1.0, "hidden": 4})
     run = Run(seeds=(0,), budget=Budget(updates=2, batch_size=4))
     learner.fit([sample_dataset(shape).without_privileged()], run)
+
+
+@pytest.mark.parametrize("name", ["bcq", "cfcql", "omar", "td3bc"])
+def test_no_memory_may_be_asked_for_where_there_is_none(name: str) -> None:
+    """So that one matrix may hold tasks of both kinds of actions."""
+    data, run = sample_dataset("continuous").without_privileged(), Run(seeds=(0,), budget=Budget(updates=2))
+    plain, asked = (LEARNERS.load(name).tiny(given).fit([data], run) for given in ({}, {"memory": "none"}))
+    for array, same in zip(plain.state(0).values(), asked.state(0).values(), strict=True):
+        np.testing.assert_array_equal(array, same)
 
 
 @pytest.mark.parametrize("name", ["icq", "omiga"])

@@ -241,6 +241,11 @@ def test_the_radius_is_calibrated_on_other_episodes() -> None:
     distances = np.sort(np.concatenate([94 + np.arange(7), 94 + np.arange(7)])) / std
     radius = calibrated_radius(data, scaling, np.random.default_rng(0))
     np.testing.assert_allclose(radius, 3 * np.quantile(distances, 0.01), rtol=1e-5)
+    observations[7] = observations[0]  # both episodes start alike, which tells nothing of the scale
+    alike = calibrated_radius(data.replace(observations=observations), scaling, np.random.default_rng(0))
+    assert alike > 0
+    zeros = data.replace(observations=np.zeros_like(observations))
+    assert calibrated_radius(zeros, scaling, np.random.default_rng(0)) == 0.0
 
 
 def test_the_density_loss_against_a_plain_loop() -> None:
