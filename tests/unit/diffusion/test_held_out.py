@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from methods.base import Run
 from methods.data.window_tensors import DeviceWindows
 from methods.data.windows import WindowIndex, steps_of
-from methods.diffusion import fitting
+from methods.diffusion import fitting, head_fitting
 from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.settings import SegmentSettings
@@ -26,16 +27,16 @@ RUN = Run(seeds=(3,))
 LENGTHS = [1 + 3 * e % 10 for e in range(21)]  # of which two episodes are held out
 
 
-def spied(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
-    """The arguments of every call of a function of `fitting` from here on."""
+def spied(monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType = fitting) -> list[tuple[Any, ...]]:
+    """The arguments of every call of a function of a module from here on."""
     calls: list[tuple[Any, ...]] = []
-    function = getattr(fitting, name)
+    function = getattr(module, name)
 
     def spy(*given: Any) -> Any:
         calls.append(given)
         return function(*given)
 
-    monkeypatch.setattr(fitting, name, spy)
+    monkeypatch.setattr(module, name, spy)
     return calls
 
 
@@ -109,7 +110,7 @@ def test_thresholds_come_from_held_out_windows_and_transitions(
 
 def test_actions_are_encoded_once_and_for_all(tiny: Make, episodes: Episodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the heads are taught is what the model decodes."""
-    data, calls = episodes(), spied(monkeypatch, "HeadTraining")
+    data, calls = episodes(), spied(monkeypatch, "HeadTraining", head_fitting)
     model = fit_segment_models(tiny(updates=1, head_updates=1), data, RUN)[0]
     ((_, _, windows, *_),) = calls
     actions: Tensor = windows.transitions(torch.arange(data.n_steps)[None]).actions[0]
