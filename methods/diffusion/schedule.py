@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ _LARGEST_BETA = 0.999  # same place
 _FIRST_BETA, _LAST_BETA, _LINEAR_STEPS = 1e-4, 0.02, 1_000  # Ho et al. 2020, Sec. 4
 
 
-class Schedule:
+class Schedule(ABC):
     """K noise levels given by their β. k counts from 0; k = K − 1 is the noisiest.
 
     Attributes:
@@ -50,9 +51,9 @@ class Schedule:
         self._noise = torch.from_numpy(np.sqrt(1 - alpha_bars).astype(np.float32))
 
     @staticmethod
+    @abstractmethod
     def _betas(steps: int) -> NDArray[np.float64]:
         """(K,) the β of K steps."""
-        raise NotImplementedError
 
     def to(self, device: str | torch.device) -> Self:
         """The same schedule with its tensors on a device."""
