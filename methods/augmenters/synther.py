@@ -9,15 +9,14 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from methods.base import require
 from methods.networks.token_groups import TokenGroups
 from methods.transitions.denoising import DenoisingObjective, GroupedMLP
 from methods.transitions.diffusing import DiffusingAugmenter, DiffusingConfig
 from methods.transitions.fit_data import FitData
+from methods.transitions.modes import AgentModes, require_mode
 from methods.transitions.tokens import TokenLayout
 from methods.transitions.training import Objective, TrainingPlan
 
-MODES = ("per_agent", "shared", "joint")
 _MANY = 800_000  # transitions from which the larger batch is used; SynthER's repository
 
 
@@ -35,10 +34,10 @@ class SynthERConfig(DiffusingConfig):
 
     def __post_init__(self) -> None:
         super(SynthERConfig, self).__post_init__()  # the bare form does not know a class with slots
-        require(self.agent_mode in MODES, "synther", f"agent_mode={self.agent_mode}", " or ".join(MODES))
+        require_mode(self.agent_mode, "synther")
 
 
-class SynthER(DiffusingAugmenter[SynthERConfig]):
+class SynthER(AgentModes, DiffusingAugmenter[SynthERConfig]):
     """A residual perceptron denoises tokens (o, a, r, o', e).
 
     `per_agent`: N models; the j-th draws of all agents make the j-th joint transition, so that agents do not fit
@@ -50,16 +49,6 @@ class SynthER(DiffusingAugmenter[SynthERConfig]):
     Config = SynthERConfig
     version = 1
     name: ClassVar[str] = "synther"
-
-    @property
-    def joint(self) -> bool:
-        """One token for the team."""
-        return self.config.agent_mode == "joint"
-
-    @property
-    def apart(self) -> bool:
-        """A model for each agent; also the joint token has its own statistics."""
-        return self.config.agent_mode != "shared"
 
     def build(self, layout: TokenLayout, width: int, generators: Sequence[np.random.Generator]) -> nn.ModuleDict:
         """The denoiser."""

@@ -19,10 +19,9 @@ from methods.transitions.augmenter import TransitionAugmenter
 from methods.transitions.config import TransitionConfig
 from methods.transitions.fit_data import FitData
 from methods.transitions.model import TransitionModel
+from methods.transitions.modes import AgentModes, require_mode
 from methods.transitions.tokens import TokenLayout
 from methods.transitions.training import Objective, TrainingPlan, rows_of
-
-MODES = ("per_agent", "shared", "joint")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,25 +40,15 @@ class VAEConfig(TransitionConfig):
     def __post_init__(self) -> None:
         super(VAEConfig, self).__post_init__()  # the bare form does not know a class with slots
         require(self.latent >= 1, "vae", f"latent={self.latent}", "a whole number, 1 or more")
-        require(self.agent_mode in MODES, "vae", f"agent_mode={self.agent_mode}", " or ".join(MODES))
+        require_mode(self.agent_mode, "vae")
 
 
-class VAE(TransitionAugmenter[VAEConfig]):
+class VAE(AgentModes, TransitionAugmenter[VAEConfig]):
     """z ~ N(0, I) decoded to tokens (o, a, r, o', e); each agent by itself unless `agent_mode` says otherwise."""
 
     Config = VAEConfig
     version = 1
     name: ClassVar[str] = "vae"
-
-    @property
-    def joint(self) -> bool:
-        """One token for the team."""
-        return self.config.agent_mode == "joint"
-
-    @property
-    def apart(self) -> bool:
-        """A model for each agent; also the joint token has its own statistics."""
-        return self.config.agent_mode != "shared"
 
     def build(self, layout: TokenLayout, width: int, generators: Sequence[np.random.Generator]) -> nn.ModuleDict:
         """The autoencoder."""
