@@ -67,13 +67,11 @@ def advantages(
     Returns:
         (T, B).
     """
-    going_on = torch.cat([running[1:], torch.zeros_like(running[:1])])  # whether the episode has a step t + 1
     following = torch.zeros_like(rewards[0])
     found = torch.empty_like(rewards)
     for t in range(len(rewards) - 1, -1, -1):
         delta = rewards[t] + discount * values[t + 1].masked_fill(terminals[t], 0.0) - values[t]
-        following = delta + discount * trace * following.masked_fill(~going_on[t], 0.0)
-        following = following.masked_fill(~running[t], 0.0)
+        following = (delta + discount * trace * following).masked_fill(~running[t], 0.0)  # so 0 behind an end
         found[t] = following
     return found
 
