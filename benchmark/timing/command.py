@@ -17,7 +17,10 @@ app = typer.Typer(add_completion=False)
 @app.callback(invoke_without_command=True)
 def timing(
     only: Annotated[
-        str, typer.Option(help="Comma-separated groups: engine, smax, mujoco, data, learner, diffusion, startup.")
+        str,
+        typer.Option(
+            help="Comma-separated groups: engine, smax, mujoco, evaluation, data, learner, diffusion, startup."
+        ),
     ] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:K.")] = "cpu",
     save: Annotated[bool, typer.Option("--save", help="Write the result to results/timings/.")] = False,
@@ -40,7 +43,9 @@ def timing(
     for name, function in zip(groups, functions, strict=True):
         messages.print(f"{name}: {MEASUREMENTS[name][1]} ...")
         try:
-            taken += list(function(device))
+            for measurement in function(device):
+                messages.print(f"  {measurement.name}: {measurement.value:.4g} {measurement.unit}", highlight=False)
+                taken.append(measurement)
         except MissingDependencyError as error:
             if only:
                 raise
