@@ -67,10 +67,10 @@ def measure(device: str) -> Iterator[Measurement]:
     for name, task_id, memory in CLONING:
         data = _data(task_id)
         learner = LEARNERS.load(name).from_params({"memory": memory, "hidden": 64})
-        unit = "episodes" if memory == "gru" else "transitions"
+        unit, updates = ("episodes", 40) if memory == "gru" else ("transitions", 400)
         for batch_size in BATCHES if memory == "none" else BATCHES[:1]:
             label = f"learner/{name} ({'recurrent' if memory == 'gru' else 'memoryless'}), batch {batch_size}"
-            yield from _five_seeds(learner, data, label, f"{batch_size} {unit}", batch_size, 400, 1.0, device)
+            yield from _five_seeds(learner, data, label, f"{batch_size} {unit}", batch_size, updates, 1.0, device)
     of_task = {task: _data(task) for task in (SPREAD, CHOICES)}
     for name in CRITICS:
         learner = LEARNERS.load(name).from_params({**LEARNERS.entry(name).params, "hidden": 64})
