@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
+from methods.algorithms.reward_units import HasScale, in_units
 from methods.algorithms.training import Trainer, final_losses, train
 from methods.algorithms.transition_learner import require_transitions
 from methods.base import Arrays, Learner, Run, UnsupportedError
@@ -20,7 +21,7 @@ from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
 Agent = GRUAgent | MLPAgent
-ConfigT = TypeVar("ConfigT")
+ConfigT = TypeVar("ConfigT", bound=HasScale)
 
 
 class SequenceTrainer(Trainer[SequenceBatch], Protocol):
@@ -80,6 +81,7 @@ class SequenceLearner(Learner[ConfigT], ABC):
         spec, replicas = require_transitions(self, data, run), len(data)
         if self.recurrent(spec):
             self._require_episodes(data)
+        data = in_units(data, self.config.scale(spec))
         trainer, (updates, batch_size) = self.new_trainer(data, run), self.own_budget(spec)
         updates = updates if run.budget.updates is None else run.budget.updates
         batches = self.batches(data, run, f"{self.stream or self.name}/batches", updates, batch_size)

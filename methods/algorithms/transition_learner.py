@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, TypeVar
 import numpy as np
 from torch import nn
 
+from methods.algorithms.reward_units import HasScale, in_units
 from methods.algorithms.training import Trainer, final_losses, train
 from methods.base import Arrays, Learner, Run, UnsupportedError
 from methods.data.batches import TransitionBatch, joint_transitions
@@ -17,7 +18,7 @@ from tasks.common.errors import DataError, UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
-ConfigT = TypeVar("ConfigT")
+ConfigT = TypeVar("ConfigT", bound=HasScale)
 
 
 class TransitionTrainer(Trainer[TransitionBatch], Protocol):
@@ -64,6 +65,7 @@ class TransitionLearner(Learner[ConfigT], ABC):
     def fit(self, data: Sequence[OfflineDataset], run: Run) -> AgentPolicy:
         """Trains R teams at once. Diagnosis: `final_<loss>` for each loss that the trainer reports."""
         spec, replicas = require_transitions(self, data, run), len(data)
+        data = in_units(data, self.config.scale(spec))
         trainer, (updates, batch_size) = self.new_trainer(data, run), self.own_budget(spec)
         updates = updates if run.budget.updates is None else run.budget.updates
         batches = joint_transitions(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.algorithms.joint import joint_state, state_size, team_reward
+from methods.algorithms.reward_units import require_reward_scale, reward_scale
 from methods.algorithms.sequence_learner import Agent, SequenceLearner, shared_agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.base import Run, require
@@ -56,9 +57,13 @@ class ValueTeamConfig:
     updates: int = 100_000  # OG-MARL, qmix_bcq.yaml; EAQ: 15,000; unless the protocol sets it
     reward: str = "mean"  # over agents where the task sums them, OG-MARL; "task": as the task does
     normalise: bool = False  # z-score of observations by the original data; OG-MARL has none
+    reward_scale: float | None = (
+        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
+    )
 
     def __post_init__(self) -> None:
         owner = "qmix"
+        require_reward_scale(owner, self.reward_scale)
         require(self.memory in ("gru", "none"), owner, f"memory={self.memory}", "gru or none")
         require(self.reward in ("mean", "task"), owner, f"reward={self.reward}", "mean or task")
         for name in ("hidden", "mixer_embed", "mixer_hidden", "target_every", "batch_size", "updates"):
@@ -73,6 +78,10 @@ class ValueTeamConfig:
         require(0 < rate < float("inf"), owner, f"learning_rate={rate}", "a finite number above 0")
         require(0 <= self.discount <= 1, owner, f"discount={self.discount}", "a number in [0, 1]")
         require(isinstance(self.normalise, bool), owner, f"normalise={self.normalise}", "true or false")
+
+    def scale(self, spec: TaskSpec) -> float:
+        """What rewards are divided by."""
+        return reward_scale(self.reward_scale, spec)
 
     def settings(self, spec: TaskSpec) -> ValueSettings:
         """What a trainer needs; no clipping, as OG-MARL."""

@@ -9,8 +9,10 @@ from typing import Any
 
 from methods.base import Learner
 from tasks.common.registry import Registry
+from tasks.common.selector import Scalar
 
 _OMAR_SPREAD = 2_001  # updates an agent in OMAR's repository on `spread` and `tag`; the papers that cite it say nothing
+_OMAR: dict[str, Scalar] = {"discount": 0.95, "updates": _OMAR_SPREAD, "batch_norm": True, "reward_scale": 1.0}
 
 
 def add_presets(table: Registry[type[Learner[Any]]]) -> None:
@@ -26,7 +28,9 @@ def add_presets(table: Registry[type[Learner[Any]]]) -> None:
         max_grad_norm=10.0,
         batch_size=32,
     )
-    table.preset("cfcql", "madits", "OffPyMARL: the defaults of discrete actions")
+    table.preset(
+        "cfcql", "madits", "OffPyMARL: the defaults of discrete actions, rewards as they are", reward_scale=1.0
+    )
 
     # CODI, Sec. 4.1, names its learners and no setting.
     for name in ("bc", "bc50", "omar", "omiga"):
@@ -39,14 +43,15 @@ def add_presets(table: Registry[type[Learner[Any]]]) -> None:
         "(1 - tau) Q - tau (pi - a)^2, in OMAR's code base",
         form="tau",
         discount=0.95,
+        reward_scale=1.0,
         updates=_OMAR_SPREAD,
     )
-    table.preset("omar", "mastars", "OMAR's repository", discount=0.95, updates=_OMAR_SPREAD)
-    table.preset("cfcql", "mastars", "CFCQL's repository", discount=0.95)
+    table.preset("omar", "mastars", "OMAR's repository", **_OMAR)
+    table.preset("cfcql", "mastars", "CFCQL's repository", discount=0.95, batch_norm=True, reward_scale=1.0)
 
     # INS, App. I and K.3: "hyper-parameters of the original papers", linking OMAR's, ICQ's and BCQ's repositories.
-    table.preset("omar", "ins", "OMAR's repository", discount=0.95, updates=_OMAR_SPREAD)
-    table.preset("cql", "ins", "OMAR's repository without the search", discount=0.95, updates=_OMAR_SPREAD)
+    table.preset("omar", "ins", "OMAR's repository", **_OMAR)
+    table.preset("cql", "ins", "OMAR's repository without the search", **_OMAR)
     table.preset("icq", "ins", "ICQ's repository, SMAC: trace 0.75, clipped at 20", trace=0.75, max_grad_norm=20.0)
     table.preset("bcq", "ins", "INS links BCQ's repository and states no setting: the defaults")
 

@@ -44,7 +44,7 @@ class QMIXBCQ(FilteredActing[QMIXBCQConfig], ValueTeamLearner[QMIXBCQConfig]):
     """
 
     Config = QMIXBCQConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "qmix-bcq"
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> QMIXBCQTrainer:

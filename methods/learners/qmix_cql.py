@@ -46,7 +46,7 @@ class QMIXCQL(ValueTeamLearner[QMIXCQLConfig]):
     """
 
     Config = QMIXCQLConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "qmix-cql"
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> QMIXCQLTrainer:

@@ -25,7 +25,7 @@ class BCQ(TwoForms[BCQConfig]):
     """
 
     Config = BCQConfig
-    version = 1
+    version = 2
     continuous = ContinuousBCQ
     discrete = DiscreteBCQ
     of_continuous = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from methods.algorithms.reward_units import require_reward_scale, reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -67,8 +68,12 @@ class BCQConfig:
     batch_size: int | None = None  # transitions, or episodes with memory; unless the protocol sets it
     updates: int = 100_000  # MADiTS, App. E; OG-MARL, iql_bcq.yaml; unless the protocol sets it
     normalise: bool | None = None  # z-score of observations by the original data
+    reward_scale: float | None = (
+        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
+    )
 
     def __post_init__(self) -> None:
+        require_reward_scale("bcq", self.reward_scale)
         optional = ("hidden", "second_hidden", "vae_hidden", "batch_size")
         counts = ("target_samples", "proposals", "target_every", "updates")
         for name in optional + counts:
@@ -88,6 +93,10 @@ class BCQConfig:
             value = getattr(self, name)
             left_open = value is None and name == "normalise"
             require(left_open or isinstance(value, bool), "bcq", f"{name}={value}", "true or false")
+
+    def scale(self, spec: TaskSpec) -> float:
+        """What rewards are divided by."""
+        return reward_scale(self.reward_scale, spec)
 
     def sizes(self, spec: TaskSpec) -> Sizes:
         """The fields that may be None, decided for one task."""

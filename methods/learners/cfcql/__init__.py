@@ -24,7 +24,7 @@ class CFCQL(TwoForms[CFCQLConfig]):
     """
 
     Config = CFCQLConfig
-    version = 1
+    version = 2
     continuous = ContinuousCFCQL
     discrete = DiscreteCFCQL
     of_continuous = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from methods.algorithms.reward_units import require_reward_scale, reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -30,7 +31,7 @@ class Settings:
 
 
 PARTICLES = Settings(
-    conservatism=1.0,  # fixed for all data (inferred; CFCQL tunes it by task and data quality, 0.1 to 5)
+    conservatism=5.0,  # fixed for all data, as `omar` (inferred; CFCQL tunes it by task and data quality, 0.1 to 5)
     weights="uniform",  # CFCQL's repository
     temperature=-1.0,  # the same: a softmin with cf_tau=1
     hidden=64,  # the same; OMAR, App. B.1
@@ -85,18 +86,21 @@ class CFCQLConfig:
     batch_size: int | None = None  # transitions, or episodes with memory=gru; unless the protocol sets it
     updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
     normalise: bool | None = None  # z-score of observations by the original data
+    reward_scale: float | None = (
+        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
+    )
     behaviour_hidden: int | None = None  # of the model of the data
     behaviour_updates: int | None = None  # of the model of the data, before `updates` begin
     behaviour_batch_size: int | None = None  # transitions, or episodes with memory=gru, whatever the protocol sets
     behaviour_learning_rate: float | None = None
 
-    # Continuous actions alone; all but the first as in CFCQL's repository.
+    # Continuous actions alone; all but the first and `batch_norm` as in CFCQL's repository.
     polyak: float | None = None  # ρ, share of the new weights in the targets
     cql_samples: int = 10  # K of each agent
     target_noise: float = 0.05  # σ of the actions in targets
     ca_ratio: int = 5  # steps of the critic a step of the actors
     output_penalty: float = 1e-3  # on mean π(o)² of each agent
-    batch_norm: bool = True  # critics see actions standardised within their batch
+    batch_norm: bool = False  # critics see actions standardised within their batch; its repository: true
     behaviour_samples: int = 20  # L of the estimate of ln β
 
     # Discrete actions alone.
@@ -108,6 +112,7 @@ class CFCQLConfig:
     target_every: int = 200  # updates between two copies into the targets; the same
 
     def __post_init__(self) -> None:
+        require_reward_scale("cfcql", self.reward_scale)
         for name in _WHOLE:
             value = getattr(self, name)
             least = 0 if name == "behaviour_updates" else 1
@@ -131,6 +136,10 @@ class CFCQLConfig:
         normalise = self.normalise
         require(normalise is None or isinstance(normalise, bool), "cfcql", f"normalise={normalise}", "true or false")
         require(isinstance(self.batch_norm, bool), "cfcql", f"batch_norm={self.batch_norm}", "true or false")
+
+    def scale(self, spec: TaskSpec) -> float:
+        """What rewards are divided by."""
+        return reward_scale(self.reward_scale, spec)
 
     def settings(self, spec: TaskSpec) -> Settings:
         """All fields decided for one task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from methods.algorithms.reward_units import require_reward_scale, reward_scale
 from methods.base import require
 from methods.objectives.densities import DENSITIES
 from tasks.spec import TaskSpec
@@ -83,16 +84,19 @@ class ICQConfig:
     max_grad_norm: float = 10.0  # of each replica's policy, and of critic with mixer; OffPyMARL; ICQ: 20; 0: none
     batch_size: int | None = None  # transitions, or episodes with memory; unless the protocol sets it
     updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
-    reward_scale: float | None = None  # rewards are divided by it; None: see `scale` (inferred)
+    reward_scale: float | None = (
+        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
+    )
     normalise: bool | None = None  # z-score of observations by the original data; None: of continuous tasks (inferred)
 
     def __post_init__(self) -> None:
+        require_reward_scale("icq", self.reward_scale)
         require(self.memory in (None, "gru", "none"), "icq", f"memory={self.memory}", "gru or none")
         for name in ("hidden", "critic_hidden", "mixer_hidden", "target_every", "batch_size", "updates"):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             require(value is None or whole, "icq", f"{name}={value}", "a whole number, 1 or more")
-        for name in ("alpha", "beta", "learning_rate", "critic_learning_rate", "reward_scale"):
+        for name in ("alpha", "beta", "learning_rate", "critic_learning_rate"):
             value = getattr(self, name)
             require(value is None or 0 < value < float("inf"), "icq", f"{name}={value}", "a finite number above 0")
         polyak = self.polyak
@@ -114,12 +118,9 @@ class ICQConfig:
         return replace(preset, **own)
 
     def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by: a step's share of the expert's return, never less than 1.
+        """What rewards are divided by: α is meant for advantages of the order of SMAC's rewards.
 
-        α is meant for advantages of the order of SMAC's rewards, which stay as they are; a larger spread of values
-        would put all the weight of a batch on one transition, and make the weights of targets far from 1.
+        A larger spread of values would put all the weight of a batch on one transition, and make the weights of targets
+        far from 1.
         """
-        if self.reward_scale is not None:
-            return self.reward_scale
-        references = spec.score_references
-        return 1.0 if references is None else max(abs(references.expert_return) / spec.episode_limit, 1.0)
+        return reward_scale(self.reward_scale, spec)

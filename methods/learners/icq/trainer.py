@@ -34,7 +34,7 @@ class ICQTrainer:
     def __init__(self, config: ICQConfig, spec: TaskSpec, agent: Agent, critic: ICQCritic) -> None:
         self.agent, self.critic, self.done = agent, critic, 0
         self.target = copy.deepcopy(critic).requires_grad_(False)
-        self._config, self._spec, self._scale, self._sizes = config, spec, config.scale(spec), config.sizes(spec)
+        self._config, self._spec, self._sizes = config, spec, config.sizes(spec)
         self._of_policy, self._of_critic = list(agent.parameters()), list(critic.parameters())
         self._policy_adam = torch.optim.Adam(self._of_policy, lr=self._sizes.learning_rate, fused=True)
         self._critic_adam = torch.optim.Adam(self._of_critic, lr=self._sizes.critic_learning_rate, fused=True)
@@ -51,7 +51,7 @@ class ICQTrainer:
 
     def view(self, batch: SequenceBatch) -> View:
         """See `methods.learners.icq.view`."""
-        return view(batch, self.agent.scaler, self._spec, self._scale)
+        return view(batch, self.agent.scaler, self._spec)
 
     def critic_loss(self, seen: View) -> Tensor:
         """(R,) of critic with mixer, all known steps at once."""

@@ -65,8 +65,8 @@ class View:
     known: Tensor
 
 
-def view(batch: SequenceBatch, scaler: ObservationScaler, spec: TaskSpec, scale: float) -> View:
-    """The batch with observations and rewards scaled. In a task of one step nothing ever follows, whatever ended it."""
+def view(batch: SequenceBatch, scaler: ObservationScaler, spec: TaskSpec) -> View:
+    """The batch with observations scaled. In a task of one step nothing ever follows, whatever ended it."""
     if isinstance(batch, SingleSteps):
         next_actions, has_next = batch.next_actions, batch.has_next
     else:
@@ -80,7 +80,7 @@ def view(batch: SequenceBatch, scaler: ObservationScaler, spec: TaskSpec, scale:
         states=joint_state(observations, batch.states),
         actions=batch.actions if discrete else unit_actions(batch.actions, spec.action),
         next_actions=next_actions if discrete else unit_actions(next_actions, spec.action),
-        reward=team_reward(batch.rewards, spec.team_reward) / scale,
+        reward=team_reward(batch.rewards, spec.team_reward),
         ends=ends,
         has_next=has_next,
         known=batch.valid & (ends | has_next),

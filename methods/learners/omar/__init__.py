@@ -26,7 +26,7 @@ class OMAR(TwoForms[OMARConfig]):
     """
 
     Config = OMARConfig
-    version = 2
+    version = 3
     continuous = ContinuousOMAR
     discrete = DiscreteOMAR
     of_continuous = frozenset(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from math import isfinite
 
 from methods.algorithms.independent_td3 import Sizes, decided
+from methods.algorithms.reward_units import require_reward_scale, reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -70,6 +71,9 @@ class OMARConfig:
     discount: float = 0.99  # OMAR, App. B.1, in effect 0.95 in its repository; OffPyMARL, default.yaml
     max_grad_norm: float | None = None  # of one agent's actor, and its critics; or of each replica's. 0: no clipping
     normalise: bool | None = None  # z-score of observations by the original data
+    reward_scale: float | None = (
+        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
+    )
 
     polyak: float | None = None  # ρ, share of the new weights in the targets; continuous, see `independent_td3`
     cql_samples: int = 10  # K of the penalty; continuous; OMAR's repository
@@ -81,7 +85,8 @@ class OMARConfig:
     elites: int = 5  # of search=elites; continuous; OMAR's repository, HalfCheetah
     search_sigma: float = 2.0  # σ of the first candidates; continuous; OMAR's repository
     output_penalty: float = 1e-3  # on mean π(o)²; continuous; OMAR's repository
-    batch_norm: bool = True  # critics see actions standardised within their batch; continuous; OMAR's repository
+    # Critics see actions standardised within their batch; continuous; false: inferred, OMAR's repository standardises.
+    batch_norm: bool = False
 
     memory: str = "gru"  # of discrete actors, on episodes, OffPyMARL; "none": perceptrons, on transitions (inferred)
     critic_hidden: int = 256  # of two layers in discrete critics; OffPyMARL's critic and CFCQL's
@@ -91,6 +96,7 @@ class OMARConfig:
     per_timestep_updates: bool = False  # discrete critics make a step of Adam a time step; true: both repositories
 
     def __post_init__(self) -> None:
+        require_reward_scale("omar", self.reward_scale)
         for name in ("hidden", "batch_size", "updates", "cql_samples", "iterations", "samples", "elites"):
             self._require_count(name)
         for name in ("critic_hidden", "target_every"):
@@ -126,6 +132,10 @@ class OMARConfig:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         optional = value is None and name in ("hidden", "batch_size")
         require(optional or whole, "omar", f"{name}={value}", "a whole number, 1 or more")
+
+    def scale(self, spec: TaskSpec) -> float:
+        """What rewards are divided by."""
+        return reward_scale(self.reward_scale, spec)
 
     def weights(self, preset: Weights) -> Weights:
         """τ and α_cql, decided."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from methods.algorithms.reward_units import require_reward_scale, reward_scale
 from methods.base import require
 from methods.objectives.densities import DENSITIES
 from tasks.spec import TaskSpec
@@ -38,6 +39,7 @@ class OMIGAConfig:
     normalise: bool | None = None  # z-score of observations by the original data; None: of continuous tasks (inferred)
 
     def __post_init__(self) -> None:
+        require_reward_scale("omiga", self.reward_scale)
         require(self.memory in ("none", "gru"), "omiga", f"memory={self.memory}", "none or gru")
         for name in ("hidden", "gru_hidden", "mixer_hidden", "batch_size", "updates"):
             value = getattr(self, name)
@@ -50,8 +52,6 @@ class OMIGAConfig:
         require(0 <= self.discount <= 1, "omiga", f"discount={self.discount}", "a number in [0, 1]")
         require(0 < self.polyak <= 1, "omiga", f"polyak={self.polyak}", "a number in (0, 1]")
         require(self.max_grad_norm >= 0, "omiga", f"max_grad_norm={self.max_grad_norm}", "0 or more")
-        scale = self.reward_scale
-        require(scale is None or 0 < scale < float("inf"), "omiga", f"reward_scale={scale}", "a finite number above 0")
         require(isinstance(self.mixer_relu, bool), "omiga", f"mixer_relu={self.mixer_relu}", "true or false")
         require(self.density in (None, *DENSITIES), "omiga", f"density={self.density}", "squashed or centred")
         require(self.normalise in (None, True, False), "omiga", f"normalise={self.normalise}", "true or false")
@@ -64,8 +64,5 @@ class OMIGAConfig:
         return self.density or ("centred" if spec.family == "mpe" else "squashed")
 
     def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by: z is clipped at ±10, so that values must be of the order of α."""
-        if self.reward_scale is not None:
-            return self.reward_scale
-        references = spec.score_references
-        return 1.0 if references is None else max(abs(references.expert_return) / spec.episode_limit, 1e-6)
+        """What rewards are divided by, here also up: z is clipped at ±10, so that values must be of the order of α."""
+        return reward_scale(self.reward_scale, spec, least=1e-6)

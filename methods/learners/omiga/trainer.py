@@ -81,7 +81,7 @@ class OMIGATrainer:
     def __init__(self, config: OMIGAConfig, spec: TaskSpec, agent: Agent, values: Values) -> None:
         self.agent, self.values, self.done = agent, values, 0
         self.target = copy.deepcopy(values).requires_grad_(False)
-        self._config, self._spec, self._scale = config, spec, config.scale(spec)
+        self._config, self._spec = config, spec
         self._groups = [
             list(agent.parameters()),
             [*values.q_net.parameters(), *values.mixer.parameters()],
@@ -105,7 +105,7 @@ class OMIGATrainer:
         states, seen = joint_state(observations, batch.states), self.values.seen(observations, batch.last_actions)
         actions = batch.actions if action.discrete else unit_actions(batch.actions, action)
         with torch.no_grad():
-            reward = team_reward(batch.rewards, self._spec.team_reward) / self._scale
+            reward = team_reward(batch.rewards, self._spec.team_reward)
             mixture = self.target.mixture(states)
             weights, following = mixture.weights[:, :-1], Mixture(mixture.weights[:, 1:], mixture.bias[:, 1:])
             y = q_target(reward, batch.terminals, self.target.v(seen[:, 1:]), following, config.discount)

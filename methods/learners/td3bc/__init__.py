@@ -22,7 +22,7 @@ class TD3BC(TwoForms[TD3BCConfig]):
     """
 
     Config = TD3BCConfig
-    version = 1
+    version = 2
     continuous = ContinuousTD3BC
     discrete = DiscreteTD3BC
     of_discrete = frozenset({"memory", "critic_hidden"})

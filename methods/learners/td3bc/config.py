@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from methods.algorithms.independent_td3 import Sizes, decided
+from methods.algorithms.reward_units import require_reward_scale, reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -36,8 +37,12 @@ class TD3BCConfig:
     discount: float = 0.99  # OMAR, App. B.1; OffPyMARL, default.yaml
     max_grad_norm: float | None = None  # 0: no clipping
     normalise: bool | None = None  # z-score of observations by the original data
+    reward_scale: float | None = (
+        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
+    )
 
     def __post_init__(self) -> None:
+        require_reward_scale("td3bc", self.reward_scale)
         require(self.alpha >= 0, "td3bc", f"alpha={self.alpha}", "0 or more")
         require(self.form in ("lambda", "tau"), "td3bc", f"form={self.form}", "lambda or tau")
         require(0 <= self.tau <= 1, "td3bc", f"tau={self.tau}", "a number in [0, 1]")
@@ -56,6 +61,10 @@ class TD3BCConfig:
         require(0 <= self.discount <= 1, "td3bc", f"discount={self.discount}", "a number in [0, 1]")
         known = self.normalise is None or isinstance(self.normalise, bool)
         require(known, "td3bc", f"normalise={self.normalise}", "true or false")
+
+    def scale(self, spec: TaskSpec) -> float:
+        """What rewards are divided by."""
+        return reward_scale(self.reward_scale, spec)
 
     def sizes(self, spec: TaskSpec) -> Sizes:
         """The fields that may be None, decided for one task."""
