@@ -54,7 +54,7 @@ class Small(NamedTuple):
 _TEAM: dict[str, Any] = {"hidden": 7, "mixer_embed": 4, "mixer_hidden": 6}
 _BY_DATA: dict[str, Any] = {"conservatism": 2.0, "temperature": 20.0, "behaviour_updates": 3}
 _CAREFUL: dict[str, Any] = {"conservatism": 2.0, "tau": 0.3, "discount": 0.9, "exploration": 0.2}
-_CLONING: dict[str, Any] = {"hidden": 8, "mixer_hidden": 6, "memory": "gru", "reward_scale": 2.0, "alpha": 0.5}
+_CLONING: dict[str, Any] = {"hidden": 8, "mixer_hidden": 6, "memory": "gru", "alpha": 0.5}
 SMALL: dict[str, Small] = {
     "omar": Small(DiscreteOMAR, OMARConfig, {"hidden": 7, "critic_hidden": 6, **_CAREFUL}),
     "cfcql": Small(DiscreteCFCQL, CFCQLConfig, {**_TEAM, **_BY_DATA}),

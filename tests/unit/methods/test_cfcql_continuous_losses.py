@@ -64,12 +64,18 @@ class Plain:
         self.candidates = 2 * torch.from_numpy(uniform).double() - 1
         self.draw = draw
 
+    def shown(self, rows: Tensor) -> Tensor:
+        """Rows (B, F) of actions as the critics get them: as they are, or as batch normalisation makes them."""
+        if not self.made._config.batch_norm:
+            return rows
+        return (rows - rows.mean(dim=0)) / (rows.var(dim=0, correction=0) + 1e-5).sqrt()
+
     def policy(self, actors: Sequence[nn.Sequential], rows: Tensor) -> list[Tensor]:
         return [actors[i](rows[i]).tanh() for i in range(self.n)]
 
     def q(self, k: int, rows: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Q^k of one joint action for each b, which the critics see standardised over the batch."""
-        joint = normal(torch.stack([torch.cat(list(row)) for row in rows]))
+        """Q^k of one joint action for each b, which the critics may see standardised over the batch."""
+        joint = self.shown(torch.stack([torch.cat(list(row)) for row in rows]))
         return [self.critics[k](torch.cat([self.o[b].flatten(), joint[b]]))[0] for b in range(BATCH)]
 
     def targets(self) -> list[Tensor]:
@@ -78,7 +84,7 @@ class Plain:
             for b in range(BATCH):
                 chosen = self.policy(self.target_actors, self.o2[b])
                 rows.append(torch.cat([(chosen[i] + 0.05 * self.noise[b, i]).clamp(-1, 1) for i in range(self.n)]))
-            joint, found = normal(torch.stack(rows)), []
+            joint, found = self.shown(torch.stack(rows)), []
             for b in range(BATCH):
                 x = torch.cat([self.o2[b].flatten(), joint[b]])
                 following = torch.min(self.target_critics[0](x)[0], self.target_critics[1](x)[0])
@@ -129,7 +135,7 @@ class Plain:
                         row = list(self.a[b])
                         row[i] = self.candidates[b, i, j]
                         rows.append(torch.cat(row))
-                joint = normal(torch.stack(rows)).view(BATCH, SAMPLES, -1)  # of one agent's candidates
+                joint = self.shown(torch.stack(rows)).view(BATCH, SAMPLES, -1)  # of one agent's candidates
                 for b in range(BATCH):
                     x = [torch.cat([self.o[b].flatten(), joint[b, j]]) for j in range(SAMPLES)]
                     terms = torch.stack([self.critics[k](row)[0] - self.size * math.log(0.5) for row in x])
@@ -151,20 +157,16 @@ class Plain:
         return total
 
 
-def normal(rows: Tensor) -> Tensor:
-    """What batch normalisation makes of rows (B, F)."""
-    return (rows - rows.mean(dim=0)) / (rows.var(dim=0, correction=0) + 1e-5).sqrt()
-
-
 @pytest.mark.parametrize(
     ("shape", "config"),
     [
         ("continuous", {}),
         ("one-agent", {}),
+        ("continuous", {"batch_norm": True}),
         ("continuous", {"weights": "behaviour", "temperature": -1.0}),
         ("continuous", {"weights": "behaviour", "temperature": 0.7}),
     ],
-    ids=["uniform", "one agent", "softmin", "softmax"],
+    ids=["uniform", "one agent", "batch norm", "softmin", "softmax"],
 )
 def test_losses_and_gradients_equal_plain_loops(shape: str, config: dict[str, Any]) -> None:
     made, transitions = trainer(shape, **config), batch(shape)
@@ -198,7 +200,7 @@ def test_without_conservatism_the_loss_is_the_temporal_difference_alone() -> Non
 
 
 def test_the_penalty_of_one_agent_is_that_of_cql() -> None:
-    made, transitions = trainer("one-agent", conservatism=1.0, batch_norm=False), batch("one-agent")
+    made, transitions = trainer("one-agent", conservatism=1.0), batch("one-agent")
     seen = made.views(transitions)
     losses, _ = made.critic_losses(seen)
     made._generators = own_generators(2)

@@ -101,7 +101,7 @@ def slow_critic_loss(seen: Episodes) -> Tensor:
         g |= {(t, b): len(q) * math.exp(value / 0.7) / z * value for b, value in q.items()}
 
     def returned(t: int, b: int) -> float:
-        y = float(batch.rewards[r, t, b].sum()) / 2.0
+        y = float(batch.rewards[r, t, b].sum())
         if (t, b) not in g:
             return y
         goes_on = t + 1 < len(steps) and b in steps[t + 1]

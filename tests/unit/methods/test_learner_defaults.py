@@ -25,12 +25,13 @@ from methods.learners.omar.continuous import ContinuousOMAR
 from methods.learners.omar.discrete import DiscreteOMAR
 from methods.learners.omiga import OMIGA
 from methods.learners.omiga.config import OMIGAConfig
-from methods.learners.qmix_bcq import QMIXBCQ
+from methods.learners.qmix_bcq import QMIXBCQ, QMIXBCQConfig
 from methods.learners.qmix_cql import QMIXCQL, QMIXCQLConfig
 from methods.learners.td3bc.config import CHOICES, TD3BCConfig
 from methods.learners.td3bc.discrete import DiscreteTD3BC
 from methods.networks.agents import GRUAgent
-from tasks.spec import ScoreReferences
+from tasks.common.errors import UsageError
+from tasks.spec import ScoreReferences, TaskSpec
 from tests.unit.methods.problems import own_generators
 from tests.unit.methods.small_trainers import AGENTS, REPLICAS, generators
 
@@ -52,7 +53,7 @@ def test_cfcql_of_continuous_actions() -> None:
     particles, locomotion = CFCQLConfig().settings(PARTICLES), CFCQLConfig().settings(LOCOMOTION)
     assert (particles.hidden, particles.learning_rate, particles.polyak, particles.batch_size) == (64, 1e-3, 0.01, 1024)
     assert (locomotion.hidden, locomotion.learning_rate, locomotion.polyak) == (256, 3e-4, 0.005)
-    assert (particles.conservatism, particles.temperature, particles.weights) == (1.0, -1.0, "uniform")
+    assert (particles.conservatism, particles.temperature, particles.weights) == (5.0, -1.0, "uniform")
     assert (particles.behaviour_updates, particles.behaviour_hidden) == (100_000, 750)
     assert CFCQLConfig(learning_rate=0.5).settings(PARTICLES).learning_rate == 0.5
 
@@ -111,16 +112,28 @@ def test_qmix_takes_the_mean_of_rewards_where_the_task_sums_them() -> None:
     assert ValueTeamConfig().settings(replace(DISCRETE, team_reward="first")).reward == "first"
 
 
-@pytest.mark.parametrize(
-    ("config", "expert", "expected"), [(ICQConfig, -60.0, 10.0), (ICQConfig, 3.0, 1.0), (OMIGAConfig, -60.0, 10.0)]
-)
-def test_rewards_are_scaled_by_the_task_alone(config: Any, expert: float, expected: float) -> None:
-    """By the expert's return over six steps; ICQ's never up."""
+SCALED = [TD3BCConfig, OMARConfig, CFCQLConfig, BCQConfig, ICQConfig, OMIGAConfig, QMIXCQLConfig, QMIXBCQConfig]
+
+
+@pytest.mark.parametrize("config", SCALED)
+def test_rewards_are_scaled_by_the_task_alone(config: Any) -> None:
+    """By the expert's return over six steps, never up; OMIGA's advantages are clipped, and it scales up as well."""
+    assert config().scale(PARTICLES) == 1.0  # nobody has measured its references
+    assert config().scale(with_expert(-60.0)) == 10.0
+    assert config().scale(with_expert(3.0)) == (0.5 if config is OMIGAConfig else 1.0)
+    assert config(reward_scale=3.0).scale(with_expert(-60.0)) == config(reward_scale=3.0).scale(PARTICLES) == 3.0
+
+
+@pytest.mark.parametrize("config", SCALED)
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), True])
+def test_what_rewards_are_divided_by_is_above_zero(config: Any, scale: float) -> None:
+    with pytest.raises(UsageError, match="reward_scale=.*, expected a finite number above 0"):
+        config(reward_scale=scale)
+
+
+def with_expert(expert: float) -> TaskSpec:
     references = ScoreReferences(random_return=0.0, expert_return=expert, episodes=1, seed=0, provenance="")
-    spec = replace(PARTICLES, score_references=references)
-    assert config().scale(PARTICLES) == 1.0
-    assert config().scale(spec) == expected
-    assert config(reward_scale=3.0).scale(spec) == config(reward_scale=3.0).scale(PARTICLES) == 3.0
+    return replace(PARTICLES, score_references=references)
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------

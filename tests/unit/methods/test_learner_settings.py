@@ -68,7 +68,6 @@ ICQ: list[dict[str, Any]] = [
     {"polyak": 0.0},
     {"hidden": 0},
     {"target_every": 0},
-    {"reward_scale": -1.0},
     {"discount": 1.1},
     {"max_grad_norm": -1.0},
 ]
@@ -96,7 +95,6 @@ OMIGA: list[dict[str, Any]] = [
     {"alpha": 0.0},
     {"polyak": 0.0},
     {"hidden": 0},
-    {"reward_scale": -1.0},
     {"discount": 1.1},
     {"memory": "lstm"},
     {"batch_size": 0},

@@ -66,7 +66,7 @@ def slow_losses(trainer: OMIGATrainer, batch: SequenceBatch, r: int) -> list[Ten
 
         for t in range(length):
             here, bar, actions = at(trainer.values, t), at(trainer.target, t), batch.actions[r, t, b]
-            y = batch.rewards[r, t, b].sum() / 2.0
+            y = batch.rewards[r, t, b].sum()
             if not batch.terminals[r, t, b]:
                 after = at(trainer.target, t + 1)
                 y = y + 0.99 * after.total([after.v(i) for i in range(n)])
