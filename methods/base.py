@@ -170,6 +170,14 @@ class Augmenter(Configurable[ConfigT], ABC):
         """
         return None
 
+    def attention(self, data: OfflineDataset, steps: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """How much each agent attends to each other one in these transitions of the data, (M, N, N).
+
+        Row i is what agent i gives the N agents, itself included, 0 or more and 1 in all. For analysis alone. None:
+        the method has no model in which agents attend to each other.
+        """
+        return None
+
 
 class LearnedPolicy(ABC):
     """R trained policies of one learner, acting together.

@@ -150,6 +150,17 @@ class Task(ABC):
         """
         raise UsageError(f"{self.spec.id}: this task does not say what one agent adds to the team's reward.")
 
+    def attacked(self, actions: ActionArray) -> NDArray[np.int64]:
+        """The number of the enemy that each agent attacks, (B, N), -1 where an action is no attack.
+
+        Args:
+            actions: (B, N, A) float32 or (B, N) int64.
+
+        Raises:
+            UsageError: where the actions do not say who is attacked.
+        """
+        raise UsageError(f"{self.spec.id}: no action of this task attacks an enemy.")
+
     @abstractmethod
     def behaviour_policy(self, level: str) -> BehaviourPolicy | StochasticPolicy:
         """The shipped policy of a level, e.g. "expert" or "medium".

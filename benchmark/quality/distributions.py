@@ -12,8 +12,8 @@ from scipy.stats import rankdata
 
 from benchmark.quality.family import Family, Measured
 from benchmark.quality.report import Measurement
-from benchmark.quality.subject import Subject, encoded_actions, sample
-from tasks.datasets.views import TransitionBatch
+from benchmark.quality.subject import Subject, encoded_actions
+from tasks.datasets.views import TransitionBatch, transitions
 from tasks.spec import TaskSpec
 
 Float64 = NDArray[np.float64]
@@ -106,16 +106,11 @@ def columns_of(spec: TaskSpec, batch: TransitionBatch) -> Float64:
 
 
 def _halves(subject: Subject) -> tuple[Float64, Float64] | None:
-    """Sampled transitions of the two halves of the original episodes, dealt at random; None for a single episode."""
-    data = subject.original
-    if data.n_episodes < 2:
+    """The columns of the two halves of the original episodes; None for a single episode."""
+    if subject.halves is None:
         return None
-    generator = subject.generator("halves")
-    in_first = np.zeros(data.n_episodes, dtype=np.bool_)
-    in_first[generator.permutation(data.n_episodes)[: data.n_episodes // 2]] = True
-    of_first = in_first[data.episode_of_step()]  # (S,)
-    first, second = (np.flatnonzero(chosen) for chosen in (of_first, ~of_first))
+    data, (first, second) = subject.original, subject.halves
     return (
-        columns_of(data.spec, sample(data, generator, among=first)),
-        columns_of(data.spec, sample(data, generator, among=second)),
+        columns_of(data.spec, transitions(data).gather(first)),
+        columns_of(data.spec, transitions(data).gather(second)),
     )

@@ -6,9 +6,22 @@ import logging
 import time
 from typing import Any
 
-from benchmark.quality import credit, dire, distributions, landmarks, novelty, oracle, returns, views
+from benchmark.quality import (
+    attention,
+    coverage,
+    credit,
+    dire,
+    distributions,
+    focus,
+    landmarks,
+    novelty,
+    oracle,
+    returns,
+    values,
+    views,
+)
 from benchmark.quality.family import Family, Measured
-from benchmark.quality.report import Measurement, PairedHistogram, QualityReport
+from benchmark.quality.report import Curve, Measurement, PairedHistogram, QualityReport
 from benchmark.quality.subject import Subject
 from methods.base import Augmenter
 from tasks.base import Task
@@ -19,13 +32,17 @@ _LOG = logging.getLogger(__name__)
 
 FAMILIES: tuple[Family, ...] = (
     distributions.FAMILY,
+    coverage.FAMILY,
     oracle.FAMILY,
     novelty.FAMILY,
     views.FAMILY,
     landmarks.FAMILY,
     returns.FAMILY,
+    values.FAMILY,
+    focus.FAMILY,
     credit.FAMILY,
     dire.FAMILY,
+    attention.FAMILY,
 )
 
 METRICS: tuple[str, ...] = tuple(name for family in FAMILIES for name in family.names)
@@ -49,13 +66,14 @@ def measure(
         original: privileged columns are not looked at.
         synthetic: of the same task.
         task: its engine, if it can be restored, is the oracle.
-        augmenter: fitted, for its credit and its diffusion model; None: those metrics are undefined.
+        augmenter: fitted, for its credit, its diffusion model and its attention; None: those metrics are undefined.
         seed: of all samples drawn here.
         name: of the augmenter, for the report.
     """
     subject = Subject(original.without_privileged(), synthetic.without_privileged(), task, augmenter, seed)
     metrics: dict[str, Measurement] = {}
     histograms: dict[str, PairedHistogram] = {}
+    curves: dict[str, Curve] = {}
     seconds: dict[str, float] = {}
     for family in FAMILIES:
         started = time.perf_counter()
@@ -63,8 +81,15 @@ def measure(
         seconds[" ".join(family.names)] = round(time.perf_counter() - started, 4)
         metrics |= {metric: measured.metrics[metric] for metric in family.names}
         histograms |= measured.histograms
+        curves |= measured.curves
     return QualityReport(
-        task=task.spec.id, augmenter=name, seed=seed, metrics=metrics, histograms=histograms, wall_seconds=seconds
+        task=task.spec.id,
+        augmenter=name,
+        seed=seed,
+        metrics=metrics,
+        histograms=histograms,
+        curves=curves,
+        wall_seconds=seconds,
     )
 
 

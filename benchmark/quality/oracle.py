@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.quality.family import Family, Measured, paired_histogram
+from benchmark.quality.family import Family, Measured, central_histogram, paired_histogram
 from benchmark.quality.report import Measurement
 from benchmark.quality.subject import Subject, Which
 
 ERROR_BINS, ERROR_BOUNDS = 40, (-8.0, 2.0)
 """Bins of the decimal logarithm of a transition's root mean squared error."""
+
+REWARD_BINS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ def measure(subject: Subject) -> Measured:
     with np.errstate(divide="ignore"):  # an exact transition has error 0: the lowest bin
         logarithms = [np.maximum(0.5 * np.log10(r.errors), ERROR_BOUNDS[0]) for r in (real, made)]
     histogram = paired_histogram(logarithms[0], logarithms[1], ERROR_BINS, ERROR_BOUNDS)
-    return Measured(metrics, {"dynamics_error": histogram})
+    paid = central_histogram(real.true_rewards, made.true_rewards, REWARD_BINS)  # INS, Fig. A2
+    return Measured(metrics, {"dynamics_error": histogram, "oracle_reward": paid})
 
 
 FAMILY = Family(("oracle_reward", "reward_mse", "dynamics_mse"), measure)

@@ -14,7 +14,7 @@ from tasks.common.errors import DataError
 from tasks.common.files import write_bytes
 
 QUALITY_FILE = "quality.json"
-QUALITY_SCHEMA = 1
+QUALITY_SCHEMA = 2  # 1 had no curves
 
 
 class _Model(BaseModel):
@@ -58,13 +58,23 @@ class PairedHistogram(_Model):
     synthetic: list[int]
 
 
+class Curve(_Model):
+    """Points (x, y) in the order of x."""
+
+    x: list[float]
+    y: list[float]
+
+
 class QualityReport(_Model):
     """All metrics of one set of synthetic episodes.
 
     Attributes:
         metrics: by name, every metric of `benchmark.quality.measure.METRICS`, also where it is undefined.
-        histograms: `episode_return`, or `episode_reward_per_step` where lengths differ; and where the engine can
-            replay, `dynamics_error` (decimal logarithms of root mean squared errors).
+            Reports from before a metric was added lack it.
+        histograms: `episode_return`, or `episode_reward_per_step` where lengths differ; `step_reward`; `return_to_go`
+            where episodes run their course; and where the engine can replay, `oracle_reward` (what it pays a step) and
+            `dynamics_error` (decimal logarithms of root mean squared errors).
+        curves: `attention_by_inverse_distance`, where the method's model has attention and the task a map.
         wall_seconds: what measuring took, by metric.
     """
 
@@ -74,6 +84,7 @@ class QualityReport(_Model):
     seed: int
     metrics: dict[str, Measurement]
     histograms: dict[str, PairedHistogram]
+    curves: dict[str, Curve] = Field(default_factory=dict)
     wall_seconds: dict[str, float]
 
     def values(self) -> dict[str, float | None]:

@@ -59,6 +59,22 @@ class Subject:
         """At most SAMPLED transitions of each dataset, drawn without replacement, in their order."""
         return {which: self._sample(which) for which in ("original", "synthetic")}
 
+    @cached_property
+    def halves(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """At most SAMPLED steps of each half of the original episodes, dealt at random; None for a single episode.
+
+        What one half has to the other is what unlimited real data would have.
+        """
+        data = self.original
+        if data.n_episodes < 2:
+            return None
+        generator = self.generator("halves")
+        in_first = np.zeros(data.n_episodes, dtype=np.bool_)
+        in_first[generator.permutation(data.n_episodes)[: data.n_episodes // 2]] = True
+        of_first = in_first[data.episode_of_step()]  # (S,)
+        first, second = (some(np.flatnonzero(chosen), SAMPLED, generator) for chosen in (of_first, ~of_first))
+        return first, second
+
     def scene(self, observations: NDArray[np.float32]) -> Scene:
         """Where everything is in joint observations (M, N, D). Raises UsageError where the task has no map."""
         return self.task.scene(observations)
@@ -69,17 +85,15 @@ class Subject:
         return {which: self.scene(batch.observations) for which, batch in self.sampled.items()}
 
     def _sample(self, which: Which) -> TransitionBatch:
-        return sample(self.data(which), self.generator(f"{which} transitions"))
+        data = self.data(which)
+        return transitions(data).gather(some(np.arange(data.n_steps), SAMPLED, self.generator(f"{which} transitions")))
 
 
-def sample(
-    data: OfflineDataset, generator: np.random.Generator, among: NDArray[np.int64] | None = None
-) -> TransitionBatch:
-    """At most SAMPLED transitions, drawn without replacement, in their order; `among` these steps, or all."""
-    steps = np.arange(data.n_steps) if among is None else among
-    if len(steps) > SAMPLED:
-        steps = np.sort(generator.choice(steps, size=SAMPLED, replace=False))
-    return transitions(data).gather(steps)
+def some(numbers: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """At most `count` of the numbers, drawn without replacement, in increasing order."""
+    if len(numbers) <= count:
+        return numbers
+    return np.sort(generator.choice(numbers, size=count, replace=False))
 
 
 def encoded_actions(spec: TaskSpec, actions: NDArray[Any]) -> NDArray[np.float32]:

@@ -8,14 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from methods.base import Run, require
+from methods.diffusion.edm import noise_levels
 from methods.journal import Journal
 from methods.networks.agent_transformer import AgentTransformer, TransformerConfig
 from methods.networks.token_groups import TokenGroups
 from methods.transitions.config import within
-from methods.transitions.denoising import DenoisingObjective
+from methods.transitions.denoising import DenoisingObjective, denoiser_of
 from methods.transitions.diffusing import DiffusingAugmenter, DiffusingConfig
 from methods.transitions.fit_data import FitData
 from methods.transitions.model import TransitionModel
@@ -29,6 +31,7 @@ from tasks.spec import TaskSpec
 
 AGENT_IDS = ("auto", "always", "never")
 _NEVER_ZERO = 1e-6  # an attention weight above it counts
+_LAST_LEVEL = noise_levels(2)[-2]  # of the sampler before 0, in however many steps
 _WATCHED = 1_024  # held-out transitions whose attention is looked at
 
 
@@ -153,6 +156,19 @@ class INS(DiffusingAugmenter[INSConfig]):
         objective.losses(*(torch.from_numpy(a)[None].to(model.device) for a in objective.draw(generator, 0)))
         support = torch.cat([(p > _NEVER_ZERO).sum(dim=-1).flatten() for p in seen]).float()
         return {"attention_support": float(support.mean()), "attention_one_hot": float((support == 1).float().mean())}
+
+    @torch.no_grad()
+    def attention(self, data: OfflineDataset, steps: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Of the sampler's last step on real transitions (INS, Sec. 5.5); mean over blocks and heads (inferred)."""
+        if self._model is None or self.config.attention == "none":
+            return None
+        model, seen = self._model, list[Tensor]()
+        tokens = model.normaliser.encode(torch.from_numpy(model.layout.assemble(data, steps)).to(model.device))
+        denoiser_of(_Watched(model.module["main"], seen))(tokens, _LAST_LEVEL)
+        weights: NDArray[np.float32] = (
+            torch.stack(seen)[:, 0].mean(dim=(0, 2)).cpu().numpy()
+        )  # each (1, M, heads, N, N)
+        return weights
 
     def generate_transitions(
         self, model: TransitionModel, data: OfflineDataset, run: Run, amount: int

@@ -47,6 +47,17 @@ def action_names(battle: Battle, layout: str) -> tuple[str, ...]:
     return (*MOVES, *attacks)
 
 
+def attacked_enemies(names: tuple[str, ...], actions: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The j of `attack_j` for each action (...), -1 where it is no attack.
+
+    Args:
+        names: of the task's actions.
+        actions: indices into them.
+    """
+    numbers = [int(name.removeprefix("attack_")) if name.startswith("attack_") else -1 for name in names]
+    return np.asarray(np.array(numbers, dtype=np.int64)[actions])
+
+
 class Layout:
     """Translates actions and masks between a task and SMAX.
 

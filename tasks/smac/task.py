@@ -8,7 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-from tasks.base import BehaviourPolicy, HistoryPhase, Task
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.base import ActionArray, BehaviourPolicy, HistoryPhase, Task
 from tasks.common.choices import Choices, chosen, non_default
 from tasks.common.errors import MissingDependencyError, UnknownNameError, UsageError
 from tasks.common.selector import Scalar, Selector
@@ -17,7 +20,7 @@ from tasks.references import load_references
 from tasks.smac.env import SMAXEnv
 from tasks.smac.game_env import GameEnv
 from tasks.smac.maps import BATTLES, ROSTERS, Battle
-from tasks.smac.observe import action_names, feature_names, state_size
+from tasks.smac.observe import action_names, attacked_enemies, feature_names, state_size
 from tasks.smac.real import REAL_NAMES, RealBattle, real_battle
 from tasks.spec import ActionSpec, TaskSpec
 
@@ -63,6 +66,10 @@ class SMACTask(PolicyTask):
         own = {key: value for key, value in self.parameters.items() if key not in ("engine", "layout")}
         return SMAXEnv(self.spec, smax.battles(self.battle, smax.Rules(**own)), smax.CHUNK, num_envs, seed)  # type: ignore[arg-type]  # checked choices
 
+    def attacked(self, actions: ActionArray) -> NDArray[np.int64]:
+        """By the names of the actions."""
+        return attacked_enemies(self.spec.action.names, actions.astype(np.int64))
+
 
 class StarCraftTask(Task):
     """One battle of StarCraft II, through smacv2. All agents have the team's reward, as the game scales it.
@@ -91,6 +98,12 @@ class StarCraftTask(Task):
         if missing := missing_game():
             raise MissingDependencyError(f"{self.spec.id}: {missing}.")
         return GameEnv(self.spec, self.battle, num_envs, seed)
+
+    def attacked(self, actions: ActionArray) -> NDArray[np.int64]:
+        """By the names of the actions. Raises UsageError where a medivac may be among the agents."""
+        if "medivac" in self.battle.roster:
+            raise UsageError(f"{self.spec.id}: an attack may be the healing of a teammate, by a medivac.")
+        return attacked_enemies(self.spec.action.names, actions.astype(np.int64))
 
     def behaviour_policy(self, level: str) -> BehaviourPolicy:
         """None is shipped."""

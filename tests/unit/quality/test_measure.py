@@ -42,7 +42,7 @@ def test_every_metric_has_a_value_or_a_reason(spread, recorded):
     report = measure(recorded, recorded, spread, Duplicate(), seed=3, name="duplicate")
     assert tuple(report.metrics) == METRICS
     undefined = {name for name, metric in report.metrics.items() if metric.value is None}
-    assert undefined == {"kendall_tau", "dire"}
+    assert undefined == {"focus_fire", "kendall_tau", "dire", "attention_correlation"}
     assert all(report.metrics[name].reason for name in undefined)
     assert (report.task, report.augmenter, report.seed) == ("mpe/spread", "duplicate", 3)
 
@@ -70,6 +70,15 @@ def test_a_damaged_report_is_named(tmp_path, content, message):
         read_report(tmp_path)
 
 
+def test_a_report_from_before_curves_is_read(spread, recorded, tmp_path):
+    document = measure(recorded, recorded, spread).document()
+    del document["curves"], document["metrics"]["covered_share"]
+    (tmp_path / QUALITY_FILE).write_text(json.dumps({**document, "schema_version": 1}))
+    report = read_report(tmp_path)
+    assert report.curves == {}
+    assert "covered_share" not in report.values()
+
+
 def test_no_report_is_none(tmp_path):
     assert read_report(tmp_path) is None
 
@@ -94,7 +103,18 @@ def test_tasks_without_a_map_or_a_restorable_engine(shape):
     data = sample_dataset(shape)
     report = measure(data, sample_dataset(shape, seed=1), Featureless(data.spec), Duplicate())
     defined = {name for name, metric in report.metrics.items() if metric.value is not None}
-    assert defined == {"similarity", "correlation", "novelty", "new_row_share", "mean_return", "reward_per_step"}
+    assert defined == {
+        "similarity",
+        "correlation",
+        "covered_share",
+        "inside_share",
+        "novelty",
+        "new_row_share",
+        "mean_return",
+        "reward_per_step",
+        "reward_distance",
+        "value_distance",
+    }
 
 
 def test_pursuit_is_measured_too():
@@ -104,7 +124,14 @@ def test_pursuit_is_measured_too():
     data = regimes.collect(task, regimes.resolve(task, "exp-m"), 8, 0, lambda done, total, message: None)
     report = measure(data, data, task)
     undefined = {name for name, metric in report.metrics.items() if metric.value is None}
-    assert undefined == {"uncovered_landmarks", "cn_score_improvement", "kendall_tau", "dire"}
+    assert undefined == {
+        "uncovered_landmarks",
+        "cn_score_improvement",
+        "focus_fire",
+        "kendall_tau",
+        "dire",
+        "attention_correlation",
+    }
     assert report.metrics["dynamics_mse"].value < 1e-9
 
 

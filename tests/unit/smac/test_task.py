@@ -158,3 +158,22 @@ def test_making_and_describing_every_task_loads_no_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "actions", "targets"),
+    [
+        ("smac/3m", [[4, 5, 7]], [[-1, 0, 2]]),  # stop; 5 moves, then attacks
+        ("smac/3m[layout=smac]", [[0, 5, 8]], [[-1, -1, 2]]),  # no-op; a move; 6 moves and no-op, then attacks
+        ("smac/3m[engine=sc2]", [[0, 6, 7]], [[-1, 0, 1]]),
+        ("smac/2c_vs_64zg", [[69, 6]], [[63, 0]]),
+    ],
+)
+def test_whom_an_action_attacks(task: str, actions: list[list[int]], targets: list[list[int]]) -> None:
+    assert make_task(task).attacked(np.array(actions)).tolist() == targets
+
+
+def test_a_medivac_heals_whom_it_attacks() -> None:
+    with pytest.raises(UsageError, match="by a medivac"):
+        make_task("smacv2/terran_5_vs_5[engine=sc2]").attacked(np.zeros((1, 5), dtype=np.int64))
+    assert make_task("smacv2/terran_5_vs_5").attacked(np.array([[5, 6, 7, 8, 9]])).tolist() == [[0, 1, 2, 3, 4]]

@@ -130,3 +130,40 @@ def test_bad_parameters_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             INS.from_params(params)
+
+
+class Known(torch.nn.Module):
+    """In place of the network: two blocks of two heads, and what it was shown."""
+
+    def forward(self, x: torch.Tensor, c_noise: torch.Tensor, kept: None, seen: list[torch.Tensor]) -> torch.Tensor:
+        self.shown = x, c_noise
+        eye, shifted = torch.eye(3), torch.eye(3).roll(1, dims=1)  # agent i attends to itself, to agent i + 1
+        for second in (eye, shifted):
+            seen.append(torch.stack([eye, second]).expand(1, x.shape[1], 2, 3, 3))
+        return x
+
+
+def test_attention_is_that_of_the_last_step_to_real_transitions() -> None:
+    augmenter = fitted()
+    model, network = augmenter.model_on("cpu"), Known()
+    model.module["main"] = network
+    steps = np.array([4, 0, 7])
+    weights = augmenter.attention(DATA, steps)
+    assert weights is not None
+    # Three heads of four look at the agent itself, one at the next.
+    assert weights == pytest.approx(np.repeat((np.eye(3) * 0.75 + np.roll(np.eye(3), 1, 1) * 0.25)[None], 3, axis=0))
+    shown, level = network.shown
+    tokens = model.normaliser.encode(torch.from_numpy(model.layout.assemble(DATA, steps)))
+    torch.testing.assert_close(shown[0], tokens / np.sqrt(1 + 0.002**2))
+    assert level.numpy() == pytest.approx(np.log(0.002) / 4)
+
+
+def test_attention_of_a_fitted_model_is_a_distribution_for_each_agent() -> None:
+    for kind in ("sparse", "dense"):
+        weights = fitted(attention=kind).attention(DATA, np.arange(5))
+        assert weights is not None
+        assert weights.shape == (5, 3, 3)
+        assert weights.sum(axis=-1) == pytest.approx(1.0, abs=1e-5)
+        assert (weights >= 0).all()
+    assert fitted(attention="none").attention(DATA, np.arange(5)) is None
+    assert INS.tiny().attention(DATA, np.arange(5)) is None  # nothing was fitted
