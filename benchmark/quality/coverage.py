@@ -100,19 +100,23 @@ def on_the_map(subject: Subject) -> Map:
     """The plane and the points that are drawn and counted.
 
     Raises:
-        UndefinedError: where fewer than two columns of the original data vary.
+        UndefinedError: without transitions, and where fewer than two columns of the original ones vary.
     """
     spec, generator = subject.task.spec, subject.generator("coverage")
     batches = [subject.sampled["original"], subject.sampled["synthetic"]]
     if subject.halves is not None:
         batches += [transitions(subject.original).gather(steps) for steps in subject.halves]
     count = min(POINTS, *(len(batch.rewards) for batch in batches))
-    columns = [_columns(spec, batch, some(np.arange(len(batch.rewards)), count, generator)) for batch in batches]
-    plane = fit_plane(columns[0])
-    original, synthetic, *halves = (plane.points(values) for values in columns)
-    return Map(
-        plane, original, synthetic, (halves[0], halves[1]) if halves else None, max(1, math.isqrt(count // A_CELL))
-    )
+    if not count:
+        raise UndefinedError("there are no transitions to compare")
+
+    def drawn(batch: TransitionBatch, most: int) -> NDArray[np.float32]:
+        return _columns(spec, batch, some(np.arange(len(batch.rewards)), most, generator))
+
+    plane = fit_plane(drawn(batches[0], POINTS))
+    original, synthetic, *halves = (plane.points(drawn(batch, count)) for batch in batches)
+    both = (halves[0], halves[1]) if halves else None
+    return Map(plane, original, synthetic, both, max(1, math.isqrt(count // A_CELL)))
 
 
 def fit_plane(columns: NDArray[np.floating]) -> Plane:
@@ -142,7 +146,7 @@ def fit_plane(columns: NDArray[np.floating]) -> Plane:
 def cells(points: Float64, low: Float64, high: Float64, a_side: int) -> NDArray[np.int64]:
     """(M,) the number of the cell of each point (M, 2) in a grid over low (2,) .. high (2,), -1 outside."""
     extent = np.where(high > low, high - low, 1.0)
-    place = np.minimum(np.floor((points - low) / extent * a_side), a_side - 1).astype(np.int64)  # high: the last cell
+    place = np.clip(np.floor((points - low) / extent * a_side), 0, a_side - 1).astype(np.int64)  # high: the last cell
     outside = ((points < low) | (points > high)).any(axis=1)
     return np.where(outside, -1, place[:, 0] * a_side + place[:, 1])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.protocols import PROTOCOLS
+from benchmark.quality import METRICS
 from leaderboard.pages.quality import significant
 from methods.augmenters import AUGMENTERS
 from methods.learners import LEARNERS
@@ -58,6 +59,11 @@ def test_every_parameter_is_documented(registry: object, where: str) -> None:
     for name in ours(registry.names(), registry):  # type: ignore[attr-defined]
         for field in fields(registry.load(name).Config):  # type: ignore[attr-defined]
             assert re.search(rf"`{field.name}(=[^`]*)?`", page(where)), f"{name}: `{field.name}` is missing"
+
+
+def test_every_metric_of_data_is_documented() -> None:
+    for name in METRICS:
+        assert f"`{name}`" in page("quality")
 
 
 def test_the_table_of_returns_is_that_of_the_cards() -> None:
