@@ -6,6 +6,8 @@ from benchmark.quality import attention
 from benchmark.quality.attention import curve, extremes, inverse_distances
 from benchmark.quality.subject import Subject, UndefinedError
 from methods.augmenters.duplicate import Duplicate
+from methods.augmenters.ins import INS
+from methods.base import Run
 
 LANDMARKS = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
 PLACES = [(0.0, 0.0), (1.0, 0.0), (3.0, 0.0)]  # 1, 3 and 2 apart
@@ -55,12 +57,12 @@ def test_the_correlation_by_hand(spread, still):
 
 
 def test_rows_are_what_an_agent_gives(spread, look):
-    """Agent 0 gives agent 2, its furthest, everything; nobody gives agent 0 anything."""
-    weights = np.array([[[0, 0, 1], [0, 1, 0], [0, 0, 1]]], dtype=np.float64)
+    """Agent 0 gives agent 2, its furthest, everything; agent 2 gives agent 1, its nearest, everything."""
+    weights = np.array([[[0, 0, 1], [0, 1, 0], [0, 1, 0]]], dtype=np.float64)
     near = inverse_distances(spread.scene(look(PLACES, LANDMARKS)[None]))
     off = ~np.eye(3, dtype=np.bool_)
     assert near[0][off] == pytest.approx([1, 1 / 3, 1, 1 / 2, 1 / 3, 1 / 2], rel=1e-6)
-    assert extremes(weights, near) == (0.0, pytest.approx(1 / 3))
+    assert extremes(weights, near) == pytest.approx((1 / 3, 1 / 3))
 
 
 def test_attention_to_the_near_and_to_the_far(spread, recorded):
@@ -97,3 +99,17 @@ def test_a_curve_by_hand():
 def test_what_is_undefined_says_why(spread, recorded, augmenter, reason):
     with pytest.raises(UndefinedError, match=reason):
         attention.measure(Subject(recorded, recorded, spread, augmenter, 0))
+
+
+def test_a_stored_model_of_ins_still_tells_its_attention(spread, recorded):
+    run = Run(seeds=(0,))
+    fitted, restored, apart = INS.tiny(), INS.tiny(), INS.tiny({"attention": "none"})
+    fitted.fit(recorded, run)
+    restored.load_state(fitted.state(), recorded.spec)
+    first, second = (attention.measure(Subject(recorded, recorded, spread, method, 0)) for method in (fitted, restored))
+    assert first == second
+    assert -1 <= first.metrics["attention_correlation"].value <= 1
+    assert len(first.curves["attention_by_inverse_distance"].x) == attention.BINS
+    apart.fit(recorded, run)
+    with pytest.raises(UndefinedError, match="no model in which agents attend"):
+        attention.measure(Subject(recorded, recorded, spread, apart, 0))
