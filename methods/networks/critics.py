@@ -148,11 +148,11 @@ def _push(
     groups, rows, k = log_density.shape
     first = _first_layer(parameters, observations, actions, 2).relu_()  # (2 G', B' · K, H)
     second = torch.baddbmm(b2, first, w2).relu_()
-    q = ((second * w3.mT).sum(dim=-1, keepdim=True) + b3).view(groups, 2, rows, k)
+    q = (torch.bmm(w3.mT, second.mT).mT + b3).view(groups, 2, rows, k)
     logits = q - log_density.unsqueeze(1)
     of_q = (logits.softmax(dim=-1) / batch).view(2 * groups, rows * k, 1)
-    of_second = (of_q * w3.mT).mul_(second > 0)
-    of_first = torch.bmm(of_second, w2.mT).mul_(first > 0)
+    of_second = _behind_relu(of_q * w3.mT, second)
+    of_first = _behind_relu(torch.bmm(of_second, w2.mT), first)
     by_row = of_first.view(2 * groups, rows, k, -1).sum(dim=2)  # (2 G', B', H)
     seen = observations.repeat_interleave(2, dim=0)
     chosen = actions.flatten(1, 2).repeat_interleave(2, dim=0)
@@ -161,12 +161,18 @@ def _push(
         by_row.sum(dim=1, keepdim=True),
         torch.bmm(first.mT, of_second),
         of_second.sum(dim=1, keepdim=True),
-        (second * of_q).sum(dim=1).unsqueeze(-1),
+        torch.bmm(of_q.mT, second).mT,
         of_q.sum(dim=1, keepdim=True),
     )
     for gradient, new in zip(gradients, found, strict=True):
         gradient += new
     return logits.logsumexp(dim=-1).sum(dim=(1, 2)) / batch
+
+
+def _behind_relu(gradient: Tensor, activation: Tensor) -> Tensor:
+    """The gradient where the ReLU let something through, else 0: one pass in place of a comparison and a product."""
+    found: Tensor = torch.ops.aten.threshold_backward(gradient, activation, 0)
+    return found
 
 
 class _PushedUp(torch.autograd.Function):
