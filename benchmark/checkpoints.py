@@ -1,4 +1,4 @@
-"""Checkpoints of long fits: one file a fit under AUGMARL_HOME, there whole or not at all, never trusted.
+"""Checkpoints of long fits and generations: one file each under AUGMARL_HOME, there whole or not at all, never trusted.
 
 A file is found by the keys of the fits that are trained together, and is good only for the code that wrote it: a fit
 that goes on under other code would be neither of the two. What is damaged or of another fit is passed over with a
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,9 +96,15 @@ class FitCheckpoint:
             _LOG.info("Going on from the checkpoint %s", self.path.name)
         return arrays
 
+    @property
+    def folder(self) -> Path:
+        """For what is too large to be stored again and again; it need not exist, and goes with the file."""
+        return self.path.with_suffix("")
+
     def discard(self) -> None:
-        """Deletes the file; one that is not there is no error."""
+        """Deletes the file and the folder; what is not there is no error."""
         self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self) -> tuple[dict[str, NDArray[Any]], str | None]:
         """The arrays, and why they must not be used, or None."""
@@ -133,17 +140,28 @@ def checkpoint_of(home: Path, keys: Sequence[Key], *, source: str, device: str, 
 
 
 def stored_checkpoints(home: Path) -> list[Path]:
-    """The files of all fits that were stopped, or go on right now."""
+    """The files of all fits and generations that were stopped, or go on right now."""
     return sorted((home / FOLDER).glob("*.safetensors"))
 
 
+def stored_bytes(path: Path) -> int:
+    """Of one of these files, with the folder beside it."""
+    return sum(file.stat().st_size for file in (path, *path.with_suffix("").glob("*")))
+
+
 def prune_checkpoints(home: Path, older_than_seconds: float = OLD_SECONDS) -> int:
-    """Deletes checkpoints that nobody came back to, and what killed saves left; returns how many files."""
+    """Deletes checkpoints that nobody came back to, and what killed saves left; returns how many files and folders."""
     oldest, removed = time.time() - older_than_seconds, 0
-    leftovers = set((home / FOLDER).glob(".*.tmp"))
+    leftovers, gone = set((home / FOLDER).glob(".*.tmp")), set[Path]()
     for path in (*stored_checkpoints(home), *leftovers):
         if path in leftovers or path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
+            gone.add(path)
+            removed += 1
+    for folder in (path for path in (home / FOLDER).glob("*") if path.is_dir()):
+        file = folder.with_suffix(".safetensors")  # without it nobody goes on
+        if not file.exists() and (folder.stat().st_mtime < oldest or file in gone):
+            shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
 

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -32,7 +33,7 @@ def _ignore_snapshot(updates: int, policy: LearnedPolicy) -> None:
 
 
 class Checkpoint(Protocol):
-    """Where a long fit keeps what it needs to go on after the process was killed; the harness owns the place."""
+    """Where a long fit or generation keeps what it needs to go on after a kill; the harness owns the place."""
 
     def load(self) -> Arrays | None:
         """What `save` last stored for the same fit, or None."""
@@ -151,7 +152,8 @@ class Run:
         extra_data: more real episodes, for the control that is told to look (`needs_extra_data`), else None.
         original_episodes: one an entry of the data: how many of its first episodes are the original ones, the rest
             being synthetic (learners only, for diagnosis); None: unknown.
-        checkpoint: where a long fit may keep its state, to go on after a kill; None: nowhere.
+        checkpoint: where a long fit or generation may keep its state, to go on after a kill; None: nowhere.
+        folder: where a generation may keep what is too large for the checkpoint, and lasts as long; None: nowhere.
     """
 
     seeds: tuple[int, ...]
@@ -165,6 +167,7 @@ class Run:
     extra_data: OfflineDataset | None = None
     original_episodes: tuple[int, ...] | None = None
     checkpoint: Checkpoint | None = None
+    folder: Path | None = None
 
     def generator(self, purpose: str, replica: int = 0) -> np.random.Generator:
         """A fresh generator for one purpose of one replica; the same arguments give the same stream."""

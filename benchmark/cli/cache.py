@@ -17,13 +17,13 @@ app = typer.Typer(
 def size(home: Home = None, as_json: AsJson = False) -> None:
     """Show how many artefacts of each stage are stored, and how large they are; checkpoints of unfinished fits too."""
     from benchmark.artefacts import ArtefactStore
-    from benchmark.checkpoints import FOLDER, stored_checkpoints
+    from benchmark.checkpoints import FOLDER, stored_bytes, stored_checkpoints
     from benchmark.folders import home_folder
 
     folder = home_folder(home)
     unfinished = stored_checkpoints(folder)
     sizes = {str(stage): size for stage, size in ArtefactStore(folder).sizes().items()}
-    sizes[FOLDER] = (len(unfinished), sum(path.stat().st_size for path in unfinished))
+    sizes[FOLDER] = (len(unfinished), sum(stored_bytes(path) for path in unfinished))
     if as_json:
         print_json({stage: {"artefacts": n, "bytes": total} for stage, (n, total) in sizes.items()})
         return

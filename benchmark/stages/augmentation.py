@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmark.artefacts import Artefact
+from benchmark.checkpoints import checkpoint_of
 from benchmark.checks import check_generated
 from benchmark.diagnosis import merged, plain
 from benchmark.plans import GroupPlan
@@ -63,8 +65,16 @@ def obtain(
             augmenter = fits.restore(plan, fitted.artefact)
         with artefacts.writing(key, plan.augmenter.source) as draft:
             watch = Stopwatch()
+            checkpoint = checkpoint_of(
+                artefacts.home,
+                [key],
+                source=plan.augmenter.source,
+                device=context.device,
+                seconds=context.checkpoint_seconds,
+            )
             with watch.running():
-                returned = augmenter.generate(shown, run)
+                kept = replace(run, checkpoint=checkpoint, folder=checkpoint.folder)
+                returned = augmenter.generate(shown, kept)
             synthetic = check_generated(returned, shown, plan.spec, plan.augmenter.text).without_privileged()
             _require_amount(synthetic, run.budget.amount, plan.augmenter.text)
             told = plain(augmenter.diagnosis(), plan.augmenter.text)
@@ -82,7 +92,9 @@ def obtain(
                 shown, synthetic, plan.task, augmenter, plan.augmentation_seed(seed), name=plan.augmenter.text
             )
             quality.write(draft.folder)
-            draft.cost, draft.notes = watch.cost, {"diagnosis": told, "quality": quality.values()}
+            draft.cost = replace(watch.cost, wall_seconds=checkpoint.spent + watch.cost.wall_seconds)
+            draft.notes = {"diagnosis": told, "quality": quality.values()}
+        checkpoint.discard()
         made = artefacts.find(key)
     assert made is not None  # just written, under the lock
     return Found(made, cached=False), fitted

@@ -16,6 +16,7 @@ from methods.diffusion.edm import noise_levels
 from methods.journal import Journal
 from methods.networks.agent_transformer import AgentTransformer, TransformerConfig
 from methods.networks.token_groups import TokenGroups
+from methods.transitions.chunks import ChunkedTable
 from methods.transitions.config import within
 from methods.transitions.denoising import DenoisingObjective, denoiser_of
 from methods.transitions.diffusing import DiffusingAugmenter, DiffusingConfig
@@ -25,7 +26,7 @@ from methods.transitions.selection import SELECTIONS, candidates_for, selected
 from methods.transitions.tokens import TokenLayout
 from methods.transitions.training import Objective, Trained, TrainingPlan, train
 from methods.transitions.value import JointValue, ValueObjective, ValueSettings
-from methods.transitions.writer import TransitionWriter, pool
+from methods.transitions.writer import TransitionWriter
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
@@ -173,27 +174,32 @@ class INS(DiffusingAugmenter[INSConfig]):
     def generate_transitions(
         self, model: TransitionModel, data: OfflineDataset, run: Run, amount: int
     ) -> OfflineDataset:
-        """Candidates into a pool, values beside them, then the chosen ones into the dataset."""
+        """Candidates into a table, values beside them, then the chosen ones into the dataset.
+
+        The values of all candidates are in memory while they compete.
+        """
         config = self.config
         if config.select == "none":
             return super().generate_transitions(model, data, run, amount)
         count, layout = candidates_for(amount, config.eta), model.layout
-        candidates = pool((count, layout.tokens, layout.features), np.float32)
-        values = np.empty(count, dtype=np.float64)
-        done = 0
-        for tokens in self.chunks(model, run, count):
+        keeper = self.keeper(run, count)
+        columns = {"tokens": ((count, layout.tokens, layout.features), np.float32), "values": ((count,), np.float64)}
+        candidates = ChunkedTable("candidates", columns, count, keeper)
+        for tokens in self.chunks(model, run, count, candidates.done):
             with torch.no_grad():
                 value = model.module["value"](tokens[None])[0]
             model.require_finite(value, self.name)
-            values[done : done + len(tokens)] = value.double().cpu().numpy()
-            candidates[done : done + len(tokens)] = model.normaliser.decode(tokens).cpu().numpy()
-            done += len(tokens)
+            raw = model.normaliser.decode(tokens).cpu().numpy()
+            candidates.add(len(tokens), {"tokens": raw, "values": value.double().cpu().numpy()})
+        values = candidates.rows("values", 0, count)
         kept = selected(
             values, amount, config.select, config.select_temperature, run.generator(f"{self.name}/selection")
         )
-        writer = TransitionWriter(data.spec, amount)
-        for start in range(0, amount, config.rows_at_once):
-            writer.add(model.emit_raw(candidates[kept[start : start + config.rows_at_once]], data))
+        writer = TransitionWriter(data.spec, amount, keeper)
+        for start in range(writer.done, amount, config.rows_at_once):
+            part = kept[start : start + config.rows_at_once]  # ascending: near each other in the file
+            near = candidates.rows("tokens", int(part[0]), int(part[-1]) + 1)
+            writer.add(model.emit_raw(near[part - part[0]], data))
             run.report(writer.done, amount, f"{self.name}: selected transitions")
         self._told |= {
             "candidates": count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from methods.data.windows import require_finite
 from methods.diffusion.sampling import NoiseSource, numpy_noise
 from methods.journal import Journal
 from methods.networks.precision import fast_matmul
+from methods.transitions.chunks import Keeper
 from methods.transitions.config import (
     TRANSITION_GENERATION_FIELDS,
     TRANSITION_TINY,
@@ -240,7 +241,11 @@ class TransitionAugmenter(Augmenter[ConfigT]):
     # -- generating ------------------------------------------------------------------------------------------------
 
     def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
-        """Transitions, each an episode of one step, chunk by chunk; every chunk has a random stream of its own."""
+        """Transitions, each an episode of one step, chunk by chunk; every chunk has a random stream of its own.
+
+        Memory is that of a chunk, beyond a limit or where the run has checkpoint and folder: chunks are then written to
+        files. There, a generation that was killed goes on behind its last whole chunk and ends in the same data.
+        """
         amount = self.config.amount if run.budget.amount is None else run.budget.amount
         self._told = {}
         if not amount or not data.n_steps:
@@ -259,20 +264,31 @@ class TransitionAugmenter(Augmenter[ConfigT]):
         self, model: TransitionModel, data: OfflineDataset, run: Run, amount: int
     ) -> OfflineDataset:
         """As many as are wanted, as they are drawn."""
-        writer = TransitionWriter(data.spec, amount)
-        for tokens in self.chunks(model, run, amount):
+        writer = TransitionWriter(data.spec, amount, self.keeper(run, amount))
+        for tokens in self.chunks(model, run, amount, writer.done):
             writer.add(model.emit(tokens, data))
         return writer.dataset()
 
-    def chunks(self, model: TransitionModel, run: Run, amount: int) -> Any:
+    def keeper(self, run: Run, amount: int) -> Keeper | None:
+        """Of whole chunks, to go on after a kill; None where one chunk is all there is."""
+        return Keeper(run) if amount > self.config.rows_at_once else None
+
+    def chunks(self, model: TransitionModel, run: Run, amount: int, done: int = 0) -> Iterator[Tensor]:
         """(M, T, F) normalised tokens of `rows_at_once` transitions at a time, until there are `amount`.
+
+        Args:
+            model: on the device of the run.
+            run: one seed.
+            amount: transitions.
+            done: how many there are already, whole chunks: the next one is what it would have been anyway.
 
         Raises:
             MethodError: if the model has diverged.
             TimeoutError: after the deadline.
         """
         reported = 0.0
-        for index, start in enumerate(range(0, amount, self.config.rows_at_once)):
+        for start in range(done, amount, self.config.rows_at_once):
+            index = start // self.config.rows_at_once
             count = min(self.config.rows_at_once, amount - start)
 
             def after(share: float, start: int = start, count: int = count) -> None:

@@ -14,6 +14,7 @@ from benchmark.checkpoints import (
     FitCheckpoint,
     checkpoint_of,
     prune_checkpoints,
+    stored_bytes,
     stored_checkpoints,
 )
 from benchmark.keys import Key
@@ -186,3 +187,20 @@ def test_a_fit_that_reads_its_own_save_has_spent_no_time_before_itself(tmp_path:
     again = make(tmp_path)
     assert again.load() is not None
     assert again.spent == 30.0
+
+
+def test_the_folder_goes_with_the_file(tmp_path: Path) -> None:
+    checkpoint = make(tmp_path)
+    checkpoint.folder.mkdir(parents=True)
+    (checkpoint.folder / "column.bin").write_bytes(b"12345")
+    checkpoint.save(ARRAYS)
+    assert stored_bytes(checkpoint.path) == checkpoint.path.stat().st_size + 5
+    assert prune_checkpoints(tmp_path) == 0
+    checkpoint.discard()
+    assert list((tmp_path / FOLDER).iterdir()) == []
+    for with_file in (True, False):  # one that was killed before its first save has none
+        checkpoint.folder.mkdir()
+        if with_file:
+            checkpoint.save(ARRAYS)
+        assert prune_checkpoints(tmp_path, older_than_seconds=-10.0) == 1 + with_file
+        assert list((tmp_path / FOLDER).iterdir()) == []

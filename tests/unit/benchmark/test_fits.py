@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from benchmark.artefacts import Artefact, ArtefactStore, load_arrays
 from benchmark.pipeline import run_group
@@ -19,6 +20,7 @@ from benchmark.stages.context import Context
 from benchmark.stages.datasets import DATA_FILE
 from benchmark.stages.fits import FIT_FILE
 from methods.base import Run
+from methods.transitions.model import TransitionModel
 from tasks.datasets import store as datasets
 from tasks.datasets.offline import OfflineDataset
 from tests.unit.benchmark.conftest import RunSmoke, smoke_group
@@ -162,6 +164,43 @@ def test_a_fit_that_was_stopped_goes_on_and_ends_as_if_it_never_had_been(
     assert records[0].timings["fit"].wall_seconds > 0.0
     assert positions(store) == positions(undisturbed)
     assert checkpoints(store) == []
+
+
+def test_a_generation_that_was_stopped_goes_on_and_ends_as_if_it_never_had_been(
+    run_smoke: RunSmoke, store: ArtefactStore, origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "vae[rows_at_once=32]"
+    emit, calls = TransitionModel.emit, [0]
+
+    def killed(self: TransitionModel, tokens: Tensor, data: OfflineDataset) -> OfflineDataset:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise TimeoutError("stopped")
+        return emit(self, tokens, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TransitionModel, "emit", killed)
+        assert [record.status for record in run_smoke(augmenter=name, seeds=(0,))] == ["timeout"]
+    file, folder = sorted(checkpoints(store), key=lambda path: path.is_dir())
+    assert folder.is_dir()
+    assert file == folder.with_suffix(".safetensors")
+
+    def counted(self: TransitionModel, tokens: Tensor, data: OfflineDataset) -> OfflineDataset:
+        calls[0] += 1
+        return emit(self, tokens, data)
+
+    monkeypatch.setattr(TransitionModel, "emit", counted)
+    calls[0] = 0
+    assert [record.status for record in run_smoke(augmenter=name, seeds=(0,))] == ["ok"]
+    resumed, calls[0] = calls[0], 0
+    assert checkpoints(store) == []
+    other = ArtefactStore(tmp_path / "other")
+    run_group(plan_group(smoke_group(augmenter=name, seeds=(0,))), Context(store=other), origin, lambda record: None)
+    assert resumed == calls[0] - 2  # two chunks were kept
+    task = plan_group(smoke_group(augmenter=name)).task
+    first, second = (datasets.load(augmented(s, name).folder / DATA_FILE, task.spec) for s in (store, other))
+    for column, values in first.columns().items():
+        np.testing.assert_array_equal(values, second.columns()[column])
 
 
 def test_what_the_fit_and_the_generation_tell_reaches_card_and_record(

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.checks import sample_dataset
 from methods.synthesis.emit import as_transitions
-from methods.transitions.writer import TransitionWriter, pool
+from methods.transitions.writer import TransitionWriter
 from tasks.common.errors import MethodError
 from tasks.datasets.offline import concatenate
 
@@ -17,7 +17,7 @@ from tasks.datasets.offline import concatenate
 def test_chunks_become_one_dataset(shape: str, limit: int) -> None:
     data = sample_dataset(shape).without_privileged()
     parts = [as_transitions(data, np.arange(start, start + size)) for start, size in ((0, 7), (7, 1), (8, 12))]
-    writer = TransitionWriter(data.spec, 20, limit)
+    writer = TransitionWriter(data.spec, 20, limit=limit)
     for part in parts:
         writer.add(part)
     found, expected = writer.dataset(), concatenate(parts)
@@ -42,11 +42,3 @@ def test_too_many_too_few_and_longer_episodes_are_refused() -> None:
     writer.add(as_transitions(data, np.arange(3)))
     with pytest.raises(MethodError, match="3 of 5 transitions"):
         writer.dataset()
-
-
-def test_a_large_pool_is_a_file_that_nobody_sees() -> None:
-    mapped = pool((10, 3), np.float32, limit=100)
-    mapped[:] = 2
-    assert isinstance(mapped, np.memmap)
-    assert not isinstance(pool((10, 3), np.float32), np.memmap)
-    assert float(mapped.sum()) == 60
