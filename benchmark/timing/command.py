@@ -19,7 +19,8 @@ def timing(
     only: Annotated[
         str,
         typer.Option(
-            help="Comma-separated groups: engine, smax, mujoco, evaluation, data, learner, diffusion, startup."
+            help="Comma-separated groups: engine, smax, mujoco, evaluation, data, learner, diffusion, transition, "
+            "stitching, attention, startup."
         ),
     ] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:K.")] = "cpu",

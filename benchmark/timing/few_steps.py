@@ -35,7 +35,7 @@ def measure_few_steps(device: str) -> Iterator[Measurement]:
     reference, seconds = _drawn(model, first, "ddpm", None, "reference")
     again, _ = _drawn(model, first, "ddpm", None, "again")
     detail = f"two-sample Kolmogorov-Smirnov of each feature, {len(reference)} rows: median and range over features"
-    floor = _distances(reference, again)
+    floor = feature_distances(reference, again)
     yield summarise(f"diffusion/few steps/ddpm {STEPS} against itself: distance", floor, unit="KS", detail=detail)
     for name, steps in SAMPLERS:
         drawn, taken = _drawn(model, first, name, steps, "few")
@@ -47,7 +47,7 @@ def measure_few_steps(device: str) -> Iterator[Measurement]:
             detail=f"over {STEPS} ancestral steps, {SEGMENTS} segments of width {WIDTH}, guided, {device}",
             target=TARGET if steps < ITS_MOST else None,
         )
-        yield summarise(f"{label}: distance", _distances(reference, drawn), unit="KS", detail=detail)
+        yield summarise(f"{label}: distance", feature_distances(reference, drawn), unit="KS", detail=detail)
 
 
 def _fitted(device: str) -> tuple[SegmentModel, NDArray[np.float32]]:
@@ -81,6 +81,6 @@ def _drawn(
     return drawn[:, 1:].flatten(0, 2).numpy(), time.perf_counter() - start
 
 
-def _distances(first: NDArray[np.float32], second: NDArray[np.float32]) -> list[float]:
+def feature_distances(first: NDArray[np.float32], second: NDArray[np.float32]) -> list[float]:
     """The two-sample statistic of every feature."""
     return [float(ks_2samp(a, b).statistic) for a, b in zip(first.T, second.T, strict=True)]
