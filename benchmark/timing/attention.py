@@ -1,4 +1,4 @@
-"""Attention over agents: time and memory of INS' sparse weights, its plain form and softmax, by the size of the team."""
+"""Attention over agents: time and memory of sparse weights, their plain form and softmax, by the size of the team."""
 
 from __future__ import annotations
 

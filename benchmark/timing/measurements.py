@@ -59,7 +59,10 @@ MEASUREMENTS: dict[str, tuple[str, str]] = {
     "diffusion": ("benchmark.timing.diffusion:measure", "the temporal U-Net against MADiff's in plain modules"),
     "transition": ("benchmark.timing.transitions:measure", "models of transitions against plain modules and SynthER's"),
     "stitching": ("benchmark.timing.stitching:measure", "neighbours and jumps of mbts by the number of episodes"),
-    "attention": ("benchmark.timing.attention:measure", "sparse attention over 3, 12 and 25 agents against plain forms"),
+    "attention": (
+        "benchmark.timing.attention:measure",
+        "sparse attention over 3, 12 and 25 agents against plain forms",
+    ),
     "startup": ("benchmark.timing.startup:measure", "how soon the command line answers"),
 }
 

@@ -1,4 +1,4 @@
-"""The groups `transition` and `attention`: plain forms equal ours, memory by hand, and every measurement at toy size."""
+"""The groups `transition` and `attention`: plain forms equal ours, memory by hand, all measurements at toy size."""
 
 from __future__ import annotations
 
