@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Arrays, Augmenter, Run, TransitionBudget, UnsupportedError, require
+from methods.base import Arrays, Augmenter, Run, TransitionBudget, UnsupportedError, added, require
 from methods.model_based_stitching.fitting import ModelSettings, fit_models
 from methods.model_based_stitching.model import StitchingModel
 from methods.model_based_stitching.passes import Stitching, StitchReport, StitchSettings
+from methods.model_based_stitching.reward_training import FORMS
 from methods.model_based_stitching.stitched import StitchedEpisodes, together
 from methods.synthesis.emit import until_amount
 from tasks.common.errors import UsageError
@@ -51,6 +52,11 @@ class MBTSConfig:
     reward_updates: int = 500_000  # the repository's perceptron
     reward_batch_size: int = 256  # inferred: that of the repository's WGAN
     reward_learning_rate: float = 1e-4  # inferred: that of the repository's WGAN
+    reward: str = added("mlp")  # or "wgan"; inferred: the repository's default, whose README trains the WGAN
+    gan_updates: int = added(100_000)  # of the WGAN, in place of reward_updates; WGAN_Reward.py
+    gan_latent: int = added(2)  # WGAN_Reward.py
+    gan_critic_updates: int = added(5)  # steps of its critic an update; WGAN_Reward.py
+    gan_penalty: float = added(1e-4)  # λ of λ |θ|² of its critic; WGAN_Reward.py
 
     value_hidden: int = 256  # Value_net.py
     value_updates: int = 1_000_000  # Value_net.py; in every pass
@@ -73,6 +79,9 @@ class MBTSConfig:
         require(self.kept_members <= self.members, "mbts", chosen, "no more than there are")
         require(0 <= self.gamma < 1, "mbts", f"gamma={self.gamma}", "0 or more and less than 1")
         require(0 < self.tau <= 1, "mbts", f"tau={self.tau}", "more than 0, at most 1")
+        require(self.reward in FORMS, "mbts", f"reward={self.reward}", "mlp or wgan")
+        penalty = self.gan_penalty
+        require(0 <= penalty < float("inf"), "mbts", f"gan_penalty={penalty}", "a finite number, 0 or more")
         for name in ("density_learning_rate", "inverse_learning_rate", "reward_learning_rate", "value_learning_rate"):
             require(getattr(self, name) > 0, "mbts", f"{name}={getattr(self, name)}", "a rate above 0")
 
@@ -107,7 +116,7 @@ class MBTS(Augmenter[MBTSConfig]):
     def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
         """Narrow networks, trained for a moment; everything is a neighbour."""
         small = {f"{model}_hidden": 8 for model in ("density", "inverse", "reward", "value")}
-        few = {f"{model}_updates": 8 for model in ("inverse", "reward", "value")}
+        few = {f"{model}_updates": 8 for model in ("inverse", "reward", "gan", "value")}
         other = {"members": 3, "kept_members": 2, "density_epochs": 4, "passes": 2, "radius": 1e3, "neighbours": 16}
         return cls.from_params({**small, **few, **other, "density_batch_size": 16, **(params or {})})
 
@@ -125,6 +134,8 @@ class MBTS(Augmenter[MBTSConfig]):
         config = members[0].config
         inverse_hidden = config.inverse_hidden or (_WIDE if data.n_steps >= _MANY else _NARROW)
         named = {f.name: getattr(config, f.name) for f in fields(ModelSettings) if hasattr(config, f.name)}
+        if config.reward == "wgan":
+            named["reward_updates"] = config.gan_updates
         settings = ModelSettings(**{**named, "density_updates": None, "inverse_hidden": inverse_hidden})
         models = fit_models(settings.within(run.budget.transition), data, run)
         for member, model in zip(members, models, strict=True):

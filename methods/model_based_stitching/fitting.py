@@ -15,12 +15,12 @@ from torch import Tensor
 from methods.base import Run, TransitionBudget
 from methods.data.windows import require_finite
 from methods.journal import Journal
-from methods.model_based_stitching.model import NUMBERS, StitchingModel, module_arrays, reward_sizes
+from methods.model_based_stitching.model import NUMBERS, StitchingModel, module_arrays
 from methods.model_based_stitching.neighbours import nearest_distances
+from methods.model_based_stitching.reward_training import RewardSettings, kept_weights, reward_stage
 from methods.model_based_stitching.steps import Scaling, StepTensors
-from methods.model_based_stitching.training import EarlyStop, Stage, Trained, train
+from methods.model_based_stitching.training import EarlyStop, OneAdam, Stage, Trained, train
 from methods.networks.inverse_vae import InverseVAE
-from methods.networks.stacked import StackedMLP
 from methods.networks.transition_density import TransitionDensity
 from methods.objectives.transition_density import diagonal_log_density
 from tasks.datasets.offline import OfflineDataset
@@ -48,10 +48,14 @@ class ModelSettings:
     inverse_updates: int
     inverse_batch_size: int
     inverse_learning_rate: float
+    reward: str
     reward_hidden: int
     reward_updates: int
     reward_batch_size: int
     reward_learning_rate: float
+    gan_latent: int
+    gan_critic_updates: int
+    gan_penalty: float
 
     def within(self, budget: TransitionBudget) -> ModelSettings:
         """With what a protocol fixes."""
@@ -182,13 +186,12 @@ class _Fitting:
         stage = Stage(
             name="transition density",
             module=module,
-            losses=losses,
+            descent=OneAdam(module, losses, settings.density_learning_rate),
             generators=self._generators("density/batches"),
             steps=taught,
             copies=settings.members,
             updates=self.density_updates,
             batch_size=settings.density_batch_size,
-            learning_rate=settings.density_learning_rate,
             watcher=stop,
         )
         trained = train(stage, journal, 0, device)
@@ -215,41 +218,33 @@ class _Fitting:
         stage = Stage(
             name="inverse model",
             module=module,
-            losses=losses,
+            descent=OneAdam(module, losses, settings.inverse_learning_rate),
             generators=self._generators("inverse/batches"),
             steps=self._all(),
             noise=module.latent,
             updates=settings.inverse_updates,
             batch_size=settings.inverse_batch_size,
-            learning_rate=settings.inverse_learning_rate,
         )
         return train(stage, journal, self.density_updates, device)
 
     def reward(self, journal: Journal) -> Trained:
-        """The perceptron of the team reward, standardised."""
-        settings, steps, data, device = self._settings, self._steps, self._data, self._run.device
-        sizes = reward_sizes(self._features, data.spec, settings.reward_hidden)
-        module = StackedMLP(sizes, self._generators("reward/weights")).to(device)
-        rewards = data.team_rewards().astype(np.float64)
-        mean, std = float(rewards.mean()), reward_std(rewards)
-
-        def losses(index: Tensor, noise: Tensor | None) -> Tensor:
-            at = steps.at[index]
-            predicted = module(steps.told(at, steps.actions[index], at + 1))[..., 0]  # (G, B)
-            error: Tensor = predicted - (steps.rewards[index] - mean) / std
-            return error.square().mean(dim=1)
-
-        stage = Stage(
-            name="reward model",
-            module=module,
-            losses=losses,
-            generators=self._generators("reward/batches"),
-            steps=self._all(),
+        """The model of the team reward, standardised."""
+        settings, rewards = self._settings, self._data.team_rewards().astype(np.float64)
+        own = RewardSettings(
+            form=settings.reward,
+            hidden=settings.reward_hidden,
             updates=settings.reward_updates,
             batch_size=settings.reward_batch_size,
             learning_rate=settings.reward_learning_rate,
+            latent=settings.gan_latent,
+            critic_updates=settings.gan_critic_updates,
+            penalty=settings.gan_penalty,
         )
-        return train(stage, journal, self.density_updates + settings.inverse_updates, device)
+        numbers = (float(rewards.mean()), reward_std(rewards))
+        generators = (self._generators("reward/weights"), self._generators("reward/batches"))
+        stage = reward_stage(own, self._steps, *numbers, *generators)
+        trained = train(stage, journal, self.density_updates + settings.inverse_updates, self._run.device)
+        return replace(trained, weights=kept_weights(own.form, trained.weights))
 
     def _all(self) -> Sequence[NDArray[np.int64]]:
         return [np.arange(self._data.n_steps)] * len(self._replicas)

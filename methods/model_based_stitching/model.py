@@ -30,7 +30,8 @@ class StitchingModel:
     Attributes:
         spec: the task.
         scaling: of observations.
-        density: the members that were kept. inverse: the VAE. reward: (o, a, o') -> standardised team reward.
+        density: the members that were kept. inverse: the VAE. reward: (o, a, o') -> standardised team
+            reward; with z before them where it is the generator of a GAN.
         numbers: of NUMBERS; `reward_low` and `reward_high` bound what may be predicted, `radius` is the calibrated one.
         weights: all weights, for `arrays`.
         diagnosis: what fitting tells.
@@ -55,8 +56,9 @@ class StitchingModel:
         density = TransitionDensity(features, hidden, none, members)
         hidden = weights["inverse/decoder.layers.0.weight"].shape[-1]
         inverse = InverseVAE(2 * features, spec.action, spec.n_agents, hidden, none)
-        hidden = weights["reward/layers.0.weight"].shape[-1]
-        reward = StackedMLP(reward_sizes(features, spec, hidden), none)
+        reward = StackedMLP(
+            (*weights["reward/layers.0.weight"].shape[1:], weights["reward/layers.1.weight"].shape[-1], 1), none
+        )
         for prefix, module in (("density", density), ("inverse", inverse), ("reward", reward)):
             own = {
                 n.removeprefix(f"{prefix}/"): torch.from_numpy(a) for n, a in weights.items() if n.startswith(prefix)
@@ -103,7 +105,7 @@ class StitchingModel:
             steps: the data.
             first: (C,) rows of o.
             second: (C,) rows of o'.
-            latents: (C, Z) standard normal.
+            latents: (C, `latent`) standard normal.
 
         Returns:
             actions (C, N, A) float32 in bounds or (C, N) int64, available; rewards (C,) within the range of the data.
@@ -114,29 +116,34 @@ class StitchingModel:
         for part in _parts(len(first)):
             a, b = (torch.from_numpy(rows[part]).to(device) for rows in (first, second))
             mask = None if steps.available is None else steps.available[a][None]
-            z = torch.from_numpy(latents[part]).to(device)[None]
-            chosen = self.inverse.decode(steps.seen(a, b)[None], z, mask)[0]  # (C, N, A) or (C, N)
+            z = torch.from_numpy(latents[part]).to(device)
+            own, of_reward = z[None, :, : self.inverse.latent], z[:, self.inverse.latent :]
+            chosen = self.inverse.decode(steps.seen(a, b)[None], own, mask)[0]  # (C, N, A) or (C, N)
             actions[part] = chosen.cpu().numpy()
-            rewards[part] = self.rewards(steps, a, steps.as_stored(chosen, spec.action), b).cpu().numpy()
+            rewards[part] = self.rewards(steps, a, steps.as_stored(chosen, spec.action), b, of_reward).cpu().numpy()
         return actions.astype(np.int64 if spec.action.discrete else np.float32), rewards
 
     @torch.no_grad()
-    def rewards(self, steps: StepTensors, first: Tensor, actions: Tensor, second: Tensor) -> Tensor:
-        """(C,) team rewards in the task's units of transitions with actions as `StepTensors` has them."""
-        raw: Tensor = self.reward(steps.told(first, actions, second)[None])[0, :, 0]
+    def rewards(self, steps: StepTensors, first: Tensor, actions: Tensor, second: Tensor, latents: Tensor) -> Tensor:
+        """(C,) team rewards in the task's units of transitions with actions as `StepTensors` has them.
+
+        Latents (C, Z) are a GAN's; Z = 0 where rewards are a perceptron's.
+        """
+        raw: Tensor = self.reward(torch.cat([latents, steps.told(first, actions, second)], dim=-1)[None])[0, :, 0]
         numbers = self.numbers
         return (numbers["reward_mean"] + numbers["reward_std"] * raw).clamp(
             numbers["reward_low"], numbers["reward_high"]
         )
 
     @property
+    def latent(self) -> int:
+        """Standard normal numbers that action and reward of a transition are drawn with."""
+        told = 2 * len(self.scaling.kept) + self.spec.n_agents * self.spec.action.size
+        return self.inverse.latent + self.weights["reward/layers.0.weight"].shape[1] - told
+
+    @property
     def _members(self) -> int:
         return len(next(self.density.parameters()))
-
-
-def reward_sizes(features: int, spec: TaskSpec, hidden: int) -> tuple[int, int, int, int]:
-    """Of the reward model: two hidden layers (MBTS' repository)."""
-    return (2 * features + spec.n_agents * spec.action.size, hidden, hidden, 1)
 
 
 def module_arrays(prefix: str, weights: dict[str, NDArray[np.float32]], chosen: Any) -> dict[str, NDArray[Any]]:

@@ -20,7 +20,7 @@ from methods.model_based_stitching.model import StitchingModel
 from methods.model_based_stitching.neighbours import nearest_rows
 from methods.model_based_stitching.steps import StepTensors
 from methods.model_based_stitching.stitched import StitchedEpisodes, chosen_from
-from methods.model_based_stitching.training import Stage, train
+from methods.model_based_stitching.training import OneAdam, Stage, train
 from methods.model_based_stitching.values import SlowTwin, TwinValues, twin_value_losses
 from methods.objectives.td3 import td3_target
 from methods.synthesis.emission import per_agent_rewards
@@ -142,12 +142,11 @@ class Stitching:
         stage = Stage(
             name=f"value of pass {number + 1} of {settings.passes}",
             module=module,
-            losses=losses,
+            descent=OneAdam(module, losses, settings.value_learning_rate),
             generators=[run.generator(f"{purpose}/batches")],
             steps=[np.arange(len(team))],
             updates=settings.value_updates,
             batch_size=settings.value_batch_size,
-            learning_rate=settings.value_learning_rate,
             watcher=SlowTwin(module, target, settings.tau),
         )
         journal = Journal(run, settings.passes * settings.value_updates)
@@ -212,7 +211,7 @@ class Stitching:
 
     def _latents(self, episode: NDArray[np.int64], step: NDArray[np.int64], label: str) -> NDArray[np.float32]:
         """(C, Z) standard normal, determined by seed, label, episode and step alone."""
-        latents = np.empty((len(episode), self._model.inverse.latent), dtype=np.float32)
+        latents = np.empty((len(episode), self._model.latent), dtype=np.float32)
         for e in np.unique(episode):
             own = slice(*np.searchsorted(episode, [e, e + 1]))  # episodes ascend
             generator = self._run.generator(f"mbts/latents/{label}/{e}")

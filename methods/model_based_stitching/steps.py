@@ -126,6 +126,12 @@ class StepTensors:
         """Actions of the task in the form of `actions`."""
         return actions if spec.discrete else unit_actions(actions, spec)
 
+    @property
+    def told_size(self) -> int:
+        """2 X + N A, of `told`."""
+        per_agent = self.choices * self.actions[0].numel() if self.available is not None else self.actions[0].numel()
+        return 2 * self.rows.shape[1] + per_agent
+
     def told(self, first: Tensor, actions: Tensor, second: Tensor) -> Tensor:
         """(..., 2 X + N A) what the reward model is given: o, a in [−1, 1] or discrete, o'."""
         return torch.cat([self.rows[first], self.encoded(actions).flatten(-2), self.rows[second]], dim=-1)

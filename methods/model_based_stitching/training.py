@@ -31,32 +31,64 @@ class Watcher(Protocol):
     def load(self, arrays: Arrays) -> None: ...
 
 
+class Descent(Protocol):
+    """How one update is made from a batch; `OneAdam` unless a stage says otherwise. Its state is in the checkpoint."""
+
+    def step(self, index: Tensor, noise: Tensor | None) -> Tensor:
+        """One update from steps (G, B) and standard normal noise (G, B, Z), or None; the losses (G,)."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]: ...
+
+    def load(self, arrays: Arrays) -> None: ...
+
+
+class OneAdam:
+    """A step of Adam down the losses.
+
+    Args:
+        module: G stacked networks.
+        losses: from steps (G, B) and standard normal noise (G, B, Z), or None, to the loss (G,) of each network.
+        learning_rate: of Adam.
+    """
+
+    def __init__(
+        self, module: nn.Module, losses: Callable[[Tensor, Tensor | None], Tensor], learning_rate: float
+    ) -> None:
+        self._adam, self._losses = StackedAdam(module, learning_rate), losses
+        self.arrays, self.load = self._adam.arrays, self._adam.load
+
+    def step(self, index: Tensor, noise: Tensor | None) -> Tensor:
+        """See `Descent`."""
+        losses = self._losses(index, noise)
+        self._adam.step(losses)
+        return losses
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One network to train.
+    """Networks to train.
 
     Attributes:
         name: for progress and checkpoints.
         module: G stacked networks, G = R · copies.
-        losses: from steps (G, B) and standard normal noise (G, B, Z), or None, to the loss (G,) of each network.
+        descent: what makes an update.
         generators: R, what the networks of a replica draw from.
         steps: R, what each replica is trained on.
         copies: networks a replica, each with its own batches.
         noise: Z.
-        updates, batch_size, learning_rate: of Adam.
+        updates, batch_size: of the training.
         watcher: what follows it.
     """
 
     name: str
     module: nn.Module
-    losses: Callable[[Tensor, Tensor | None], Tensor]
+    descent: Descent
     generators: Sequence[np.random.Generator]
     steps: Sequence[NDArray[np.int64]]
     copies: int = 1
     noise: int = 0
     updates: int
     batch_size: int
-    learning_rate: float
     watcher: Watcher | None = None
 
 
@@ -95,7 +127,6 @@ def train(stage: Stage, journal: Journal, before: int, device: str) -> Trained:
 class _Training:
     def __init__(self, stage: Stage, journal: Journal, before: int, device: str) -> None:
         self._stage, self._journal, self._before, self._device = stage, journal, before, device
-        self._adam = StackedAdam(stage.module, stage.learning_rate)
         self._done, self._counted, self._stopped, self._seconds = 0, 0, False, 0.0
         self._sum = torch.zeros(len(stage.generators) * stage.copies, device=device)
 
@@ -127,8 +158,7 @@ class _Training:
             normal = np.concatenate([g.standard_normal(size, dtype=np.float32) for g in stage.generators], axis=1)
             noise = torch.from_numpy(normal).to(self._device)  # (C, G, B, Z)
         for i in range(min(_CHUNK, stage.updates - self._done)):
-            losses = stage.losses(steps[i], None if noise is None else noise[i])
-            self._adam.step(losses)
+            losses = stage.descent.step(steps[i], None if noise is None else noise[i])
             self._done += 1
             if self._done > stage.updates * (1 - _RECENT):
                 self._sum += losses.detach()
@@ -140,7 +170,7 @@ class _Training:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
-            **self._adam.arrays(),
+            **self._stage.descent.arrays(),
             **{f"watcher/{name}": array for name, array in self._watched().items()},
             "sum": to_array(self._sum),
             "counts": np.array([self._done, self._counted], np.int64),
@@ -152,7 +182,7 @@ class _Training:
         return {} if self._stage.watcher is None else self._stage.watcher.arrays()
 
     def _load(self, saved: Arrays) -> None:
-        self._adam.load(saved)
+        self._stage.descent.load(saved)
         if self._stage.watcher is not None:
             self._stage.watcher.load(_under("watcher/", saved))
         self._sum.copy_(torch.from_numpy(np.array(saved["sum"])))

@@ -17,7 +17,7 @@ from methods.journal import Journal
 from methods.model_based_stitching.fitting import calibrated_radius, density_losses
 from methods.model_based_stitching.model import StitchingModel
 from methods.model_based_stitching.steps import Scaling, StepTensors, unit_actions
-from methods.model_based_stitching.training import EarlyStop, Stage, train
+from methods.model_based_stitching.training import EarlyStop, OneAdam, Stage, train
 from methods.model_based_stitching.values import SlowTwin, TwinValues, twin_value_losses
 from methods.networks.heads import stretched
 from methods.networks.stacked import StackedMLP
@@ -314,12 +314,11 @@ def test_training_learns_and_stops_when_it_is_told_to() -> None:
     stage = Stage(
         name="test",
         module=module,
-        losses=losses,
+        descent=OneAdam(module, losses, 1e-2),
         generators=[np.random.Generator(np.random.Philox(0))],
         steps=[np.arange(64)],
         updates=300,
         batch_size=32,
-        learning_rate=1e-2,
     )
     trained = train(stage, Journal(run_of(), 300), 0, "cpu")
     assert trained.updates == 300
