@@ -14,6 +14,7 @@ from methods.base import Arrays, Augmenter, Run, TransitionBudget, UnsupportedEr
 from methods.model_based_stitching.fitting import ModelSettings, fit_models
 from methods.model_based_stitching.model import StitchingModel
 from methods.model_based_stitching.passes import Stitching, StitchReport, StitchSettings
+from methods.model_based_stitching.per_agent import TeamStitching, agent_data, agent_runs, agent_spec
 from methods.model_based_stitching.reward_training import FORMS
 from methods.model_based_stitching.stitched import StitchedEpisodes, together
 from methods.synthesis.emit import until_amount
@@ -58,6 +59,8 @@ class MBTSConfig:
     gan_critic_updates: int = added(5)  # steps of its critic an update; WGAN_Reward.py
     gan_penalty: float = added(1e-4)  # λ of λ |θ|² of its critic; WGAN_Reward.py
 
+    scope: str = added("joint")  # MADiTS, Sec. 5.1; "per_agent": MBTS once for each agent
+
     value_hidden: int = 256  # Value_net.py
     value_updates: int = 1_000_000  # Value_net.py; in every pass
     value_batch_size: int = 256  # Value_net.py
@@ -79,6 +82,7 @@ class MBTSConfig:
         require(self.kept_members <= self.members, "mbts", chosen, "no more than there are")
         require(0 <= self.gamma < 1, "mbts", f"gamma={self.gamma}", "0 or more and less than 1")
         require(0 < self.tau <= 1, "mbts", f"tau={self.tau}", "more than 0, at most 1")
+        require(self.scope in ("joint", "per_agent"), "mbts", f"scope={self.scope}", "joint or per_agent")
         require(self.reward in FORMS, "mbts", f"reward={self.reward}", "mlp or wgan")
         penalty = self.gan_penalty
         require(0 <= penalty < float("inf"), "mbts", f"gan_penalty={penalty}", "a finite number, 0 or more")
@@ -94,6 +98,9 @@ class MBTS(Augmenter[MBTSConfig]):
     they find o' on average, the one of the highest value is taken, if that is above the value of o'; an inverse model
     gives the joint action, a reward model the reward. From there the walk goes on. It takes the place of the episode if
     its return is better by the margin, and the next pass begins from what there is then, with new values.
+
+    With `scope=per_agent` all this is done for each agent by itself, whose episodes then stand side by side although
+    they never happened together.
     """
 
     Config = MBTSConfig
@@ -109,7 +116,7 @@ class MBTS(Augmenter[MBTSConfig]):
 
     def __init__(self, config: MBTSConfig | None = None) -> None:
         super().__init__(config)
-        self._model: StitchingModel | None = None
+        self._models: list[StitchingModel] = []  # one, or one an agent
         self._told: dict[str, Any] | None = None
 
     @classmethod
@@ -128,7 +135,7 @@ class MBTS(Augmenter[MBTSConfig]):
     def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
         """All replicas in one program. Data without episodes teach nothing."""
         for member in members:
-            member._model = member._told = None
+            member._models, member._told = [], None
         if not data.n_steps:
             return
         config = members[0].config
@@ -137,9 +144,12 @@ class MBTS(Augmenter[MBTSConfig]):
         if config.reward == "wgan":
             named["reward_updates"] = config.gan_updates
         settings = ModelSettings(**{**named, "density_updates": None, "inverse_hidden": inverse_hidden})
-        models = fit_models(settings.within(run.budget.transition), data, run)
-        for member, model in zip(members, models, strict=True):
-            member._model = model
+        budgeted, parts = settings.within(run.budget.transition), [(data, run)]
+        if config.scope == "per_agent":
+            parts = [(agent_data(data, own.agent), own) for own in agent_runs(run, data.spec.n_agents)]
+        for part, own in parts:
+            for member, model in zip(members, fit_models(budgeted, part, own), strict=True):
+                member._models.append(model)
 
     def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
         """Stitched episodes, as many transitions as the data have where no amount is given (1:1, as in MADiTS).
@@ -150,14 +160,16 @@ class MBTS(Augmenter[MBTSConfig]):
         wanted = data.n_steps if run.budget.amount is None else run.budget.amount
         if wanted == 0 or not data.n_steps:
             return OfflineDataset.empty(data.spec)
-        if self._model is None:
+        if not self._models:
             raise UsageError("mbts: nothing was fitted. Call `fit` or `load_state` first.")
-        if self._model.device != run.device:
-            told = self._model.diagnosis
-            self._model = StitchingModel.from_arrays(self._model.arrays(), data.spec, run.device)
-            self._model.diagnosis.update(told)
+        self._models = [model.on(run.device) for model in self._models]
         data, began = data.without_privileged(), time.monotonic()
-        stitching = Stitching(self._settings(self._model, run.budget.transition), self._model, data, run)
+        settings = [self._settings(model, run.budget.transition) for model in self._models]
+        stitching: Stitching | TeamStitching
+        if self.config.scope == "per_agent":
+            stitching = TeamStitching(settings, self._models, data, run)
+        else:
+            stitching = Stitching(settings[0], self._models[0], data, run)
         episodes, changed = stitching.passes()
         owners = np.flatnonzero(changed)
         self._told = stitching.report.to_json() | {"changed_episodes": len(owners)}
@@ -181,7 +193,12 @@ class MBTS(Augmenter[MBTSConfig]):
         return StitchSettings(**{**named, "radius": radius, **given})
 
     def _enough(
-        self, stitching: Stitching, episodes: StitchedEpisodes, owners: NDArray[np.int64], wanted: int, run: Run
+        self,
+        stitching: Stitching | TeamStitching,
+        episodes: StitchedEpisodes,
+        owners: NDArray[np.int64],
+        wanted: int,
+        run: Run,
     ) -> StitchedEpisodes:
         """A random part of the changed episodes; or all, copies with fresh actions, and at last repetitions."""
         choose = run.generator("mbts/choice")
@@ -189,8 +206,8 @@ class MBTS(Augmenter[MBTSConfig]):
         while steps < wanted and copies < self.config.fresh_copies:
             copies += 1
             run.report(steps, wanted, "drawing actions again")
-            again = stitching.drawn_again(episodes, copies)
-            parts.append(again.take(np.flatnonzero(stitching.fresh_and_better(again, owners))))
+            again, better = stitching.drawn_again(owners, copies)
+            parts.append(again.take(np.flatnonzero(better)))
             steps += int(parts[-1].starts[-1])
         # Complete parts, and of the last one a random choice.
         before = together(parts[:-1]) if len(parts) > 1 else episodes.take(owners[:0])
@@ -209,16 +226,28 @@ class MBTS(Augmenter[MBTSConfig]):
 
     def state(self) -> Arrays:
         """The models."""
-        return {} if self._model is None else self._model.arrays()
+        if self.config.scope == "joint":
+            return self._models[0].arrays() if self._models else {}
+        named = ((f"agent{i}/", model.arrays()) for i, model in enumerate(self._models))
+        return {f"{prefix}{name}": array for prefix, arrays in named for name, array in arrays.items()}
 
     def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
         """Takes them back, on the CPU; `generate` moves them to the device of its run."""
-        self._told = None
-        self._model = StitchingModel.from_arrays(arrays, spec, "cpu") if arrays else None
+        self._told, self._models = None, []
+        if arrays and self.config.scope == "joint":
+            self._models = [StitchingModel.from_arrays(arrays, spec, "cpu")]
+        elif arrays:
+            for i in range(spec.n_agents):
+                prefix = f"agent{i}/"
+                own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+                self._models.append(StitchingModel.from_arrays(own, agent_spec(spec, i), "cpu"))
 
     def diagnosis(self) -> Mapping[str, Any]:
         """What the models tell of their fit, and under `generation` what became of the passes."""
-        told = {} if self._model is None else dict(self._model.diagnosis)
+        if self.config.scope == "joint":
+            told = dict(self._models[0].diagnosis) if self._models else {}
+        else:
+            told = {"agents": [dict(model.diagnosis) for model in self._models]}
         return told if self._told is None else {**told, "generation": self._told}
 
 

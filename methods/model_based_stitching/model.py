@@ -73,6 +73,14 @@ class StitchingModel:
         """Where the networks are."""
         return str(next(self.density.parameters()).device)
 
+    def on(self, device: str) -> StitchingModel:
+        """Itself, or a copy on another device."""
+        if self.device == device:
+            return self
+        moved = StitchingModel.from_arrays(self.arrays(), self.spec, device)
+        moved.diagnosis.update(self.diagnosis)
+        return moved
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For `from_arrays`."""
         named = {f"scaling/{name}": array for name, array in self.scaling.arrays().items()}
@@ -139,7 +147,7 @@ class StitchingModel:
     def latent(self) -> int:
         """Standard normal numbers that action and reward of a transition are drawn with."""
         told = 2 * len(self.scaling.kept) + self.spec.n_agents * self.spec.action.size
-        return self.inverse.latent + self.weights["reward/layers.0.weight"].shape[1] - told
+        return self.inverse.latent + int(self.weights["reward/layers.0.weight"].shape[1]) - told
 
     @property
     def _members(self) -> int:

@@ -80,7 +80,7 @@ class Stitching:
         self._settings, self._model, self._data = settings, model, data
         self._run = replace(run, checkpoint=None)
         self._steps = StepTensors.of(data, model.scaling, run.device)
-        self.original = StitchedEpisodes.original(data)
+        self.original = self.final = StitchedEpisodes.original(data)
         self.report = StitchReport(radius=settings.radius)
 
     def passes(self) -> tuple[StitchedEpisodes, NDArray[np.bool_]]:
@@ -105,17 +105,24 @@ class Stitching:
                 }
             )
             episodes, changed = chosen_from(episodes, new, accepted), changed | accepted
+        self.final = episodes
         return episodes, changed
 
-    def drawn_again(self, episodes: StitchedEpisodes, number: int) -> StitchedEpisodes:
-        """The same rows with fresh actions and rewards at all synthetic steps, `number` being that of the copy."""
-        steps = np.flatnonzero(episodes.synthetic)
-        owner = np.repeat(np.arange(episodes.n_episodes), episodes.lengths)[steps]
-        latents = self._latents(owner, steps - episodes.starts[owner], f"copy{number}")
+    def drawn_again(self, owners: NDArray[np.int64], number: int) -> tuple[StitchedEpisodes, NDArray[np.bool_]]:
+        """Episodes `owners` of those after the last pass, with fresh actions and rewards at all synthetic steps.
+
+        And which of them are still better by the margin than the original episodes that they go back to; `number` is
+        that of the copy.
+        """
+        chosen = self.final.take(owners)
+        steps = np.flatnonzero(chosen.synthetic)
+        owner = np.repeat(np.arange(chosen.n_episodes), chosen.lengths)[steps]
+        latents = self._latents(owner, steps - chosen.starts[owner], f"copy{number}")
         actions, team = self._model.actions_and_rewards(
-            self._steps, episodes.first_rows()[steps], episodes.second_rows()[steps], latents
+            self._steps, chosen.first_rows()[steps], chosen.second_rows()[steps], latents
         )
-        return episodes.with_steps(steps, actions, per_agent_rewards(team, self._data.spec))
+        again = chosen.with_steps(steps, actions, per_agent_rewards(team, self._data.spec))
+        return again, self._better(again, self.original.take(owners))
 
     def values(self, episodes: StitchedEpisodes, number: int) -> tuple[NDArray[np.float32], float]:
         """min(V¹, V²) of all rows (M,), trained from scratch on the current episodes, and the loss at the end."""
@@ -158,10 +165,6 @@ class Stitching:
     def _better(self, new: StitchedEpisodes, old: StitchedEpisodes) -> NDArray[np.bool_]:
         spec = self._data.spec
         return better_by_margin(new.returns(spec), old.returns(spec), self._settings.accept_margin)
-
-    def fresh_and_better(self, episodes: StitchedEpisodes, owners: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of some episodes are better than the original episodes `owners` that they go back to, by the margin."""
-        return self._better(episodes, self.original.take(owners))
 
     def _neighbours(self) -> NDArray[np.int32]:
         settings, rows = self._settings, self._model.scaling.rows(self._data)

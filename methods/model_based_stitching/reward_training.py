@@ -121,7 +121,7 @@ class GANDescent:
         steps, module = self._steps, self._module
         at = steps.at[index]
         seen, real = steps.told(at, steps.actions[index], at + 1), self._wanted(index)
-        *critic_latents, latents = noise.split(self._settings.latent, dim=-1)
+        *critic_latents, latents = torch.split(noise, self._settings.latent, dim=-1)
         losses = torch.zeros(len(index), device=seen.device)
         for z in critic_latents:
             with torch.no_grad():

@@ -18,7 +18,7 @@ class StitchedEpisodes:
     """E episodes; observations, masks, states and alive flags are those of the rows, which are real.
 
     Attributes:
-        rows: (S + E,) rows of the original data.
+        rows: (S + E,) rows of the original data; (S + E, N) where agents were stitched one by one.
         actions: (S, N, A) or (S, N). rewards: (S, N).
         synthetic: (S,) whether action and reward come from models.
         terminal: (E,) whether the last step is a true end.
@@ -81,8 +81,8 @@ class StitchedEpisodes:
     def take(self, episodes: NDArray[np.int64]) -> StitchedEpisodes:
         """These episodes, in this order."""
         lengths = self.lengths[episodes]
-        steps = _ranges(self.starts[episodes], lengths)
-        rows = _ranges(self.starts[episodes] + episodes, lengths + 1)
+        steps = ranges(self.starts[episodes], lengths)
+        rows = ranges(self.starts[episodes] + episodes, lengths + 1)
         return StitchedEpisodes(
             rows=self.rows[rows],
             actions=self.actions[steps],
@@ -101,9 +101,7 @@ class StitchedEpisodes:
 
     def dataset(self, data: OfflineDataset) -> OfflineDataset:
         """As a dataset; what does not end truly ends in a truncation."""
-        columns: dict[str, NDArray[Any]] = {
-            name: column[self.rows] for name, column in data.columns().items() if name in ROW_COLUMNS
-        }
+        columns = {name: self._at_rows(name, column) for name, column in data.columns().items() if name in ROW_COLUMNS}
         last = np.zeros(int(self.starts[-1]), dtype=np.bool_)
         last[self.starts[1:] - 1] = True
         ends = np.repeat(self.terminal, self.lengths)
@@ -118,6 +116,14 @@ class StitchedEpisodes:
             episode_starts=self.starts,
             **columns,
         )
+
+    def _at_rows(self, name: str, column: NDArray[Any]) -> NDArray[Any]:
+        """A column of rows; each agent's from its own row, and the global state from the first agent's (inferred)."""
+        if self.rows.ndim == 1:
+            return np.asarray(column[self.rows])
+        if name == "states":
+            return np.asarray(column[self.rows[:, 0]])
+        return np.asarray(column[self.rows, np.arange(self.rows.shape[1])])
 
 
 def together(parts: Sequence[StitchedEpisodes]) -> StitchedEpisodes:
@@ -137,7 +143,7 @@ def chosen_from(kept: StitchedEpisodes, new: StitchedEpisodes, accepted: NDArray
     return together([kept, new]).take(episodes + np.where(accepted, kept.n_episodes, 0))
 
 
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """start_0 .. start_0 + length_0 - 1, start_1 .. and so on."""
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     indices: NDArray[np.int64] = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)

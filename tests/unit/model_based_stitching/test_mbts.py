@@ -207,7 +207,7 @@ def test_the_protocol_fixes_sizes_and_updates() -> None:
     assert augmenter.diagnosis()["density_updates"] == 4
     widths = {name: augmenter.state()[name].shape[-1] for name in augmenter.state() if name.endswith("layers.0.weight")}
     assert set(widths.values()) == {5}
-    settings = augmenter._settings(augmenter._model, run.budget.transition)  # type: ignore[arg-type]
+    settings = augmenter._settings(augmenter._models[0], run.budget.transition)
     assert (settings.value_hidden, settings.value_updates, settings.value_batch_size) == (5, 4, 6)
     assert settings.value_learning_rate == 1e-2
 

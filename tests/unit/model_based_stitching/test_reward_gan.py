@@ -84,8 +84,7 @@ def test_rewards_of_jumps_are_drawn_within_those_of_the_data() -> None:
     data, run = sample_dataset("discrete").without_privileged(), Run(seeds=(3,), budget=Budget(amount=300))
     augmenter = MBTS.tiny({"reward": "wgan", "fresh_copies": 30})
     augmenter.fit(data, run)
-    model = augmenter._model
-    assert model is not None
+    (model,) = augmenter._models
     assert model.latent == 2 * data.spec.n_agents * data.spec.action.size + 2
     returned = check_generated(augmenter.generate(data, run), data, data.spec, "mbts")
     assert returned.team_rewards().min() >= data.team_rewards().min()
