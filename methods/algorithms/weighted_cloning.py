@@ -59,13 +59,15 @@ class WeightedCloningLearner(SequenceLearner[ConfigT], ABC):
         outputs = spec.action.size * (1 if spec.action.discrete else 2)
         return MLPAgent(spec, width, True, generators, outputs)
 
-    def first_agent(self, data: Sequence[OfflineDataset], run: Run, normalise: bool | None) -> Agent:
-        """The policies before the first update, on the device of the run.
+    def first_agent(
+        self, data: Sequence[OfflineDataset], run: Run, normalise: bool | None, stream: str = "policy"
+    ) -> Agent:
+        """The policies before the first update, on the device of the run, drawn from its stream of that name.
 
         `normalise`: z-scores of observations by the original data; None: where actions are continuous.
         """
         spec = data[0].spec
-        agent = self.new_agent(spec, [run.generator(f"{self.name}/policy", r) for r in range(len(data))])
+        agent = self.new_agent(spec, [run.generator(f"{self.name}/{stream}", r) for r in range(len(data))])
         if not spec.action.discrete if normalise is None else normalise:
             agent.scaler.fit(data, run.original)
         return agent.to(run.device)

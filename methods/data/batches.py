@@ -84,7 +84,8 @@ class TransitionBatch:
     Shapes: observations, next_observations (R, B, N, D); actions (R, B, N, A) or (R, B, N); rewards (R, B, N);
     terminals (R, B) bool, False at a time limit; available (R, B, N, A) bool, at o, of discrete tasks; states and
     next_states (R, B, K), where the task has a global state. On request also what was done at o': next_actions like
-    actions, and has_next (R, B) bool, False at the last step of an episode, where next_actions repeats its own action.
+    actions, has_next (R, B) bool, False at the last step of an episode, where next_actions repeats its own action,
+    next_available like available, and alone (R, B) bool, a whole episode of one step that does not end truly.
     """
 
     observations: Tensor
@@ -97,6 +98,8 @@ class TransitionBatch:
     next_states: Tensor | None
     next_actions: Tensor | None = None
     has_next: Tensor | None = None
+    next_available: Tensor | None = None
+    alone: Tensor | None = None
 
 
 def joint_transitions(
@@ -125,6 +128,8 @@ def joint_transitions(
     states = [as_tensor(d.states, device) for d in data if d.states is not None]
     steps = [np.arange(d.n_steps) for d in data]
     goes_on = [as_tensor(steps_with_next(d), device) for d in data] if next_actions else []
+    lone = [as_tensor(lone_steps(d), device) for d in data] if next_actions else []
+    masks = [column.available for column in columns if column.available is not None] if next_actions else []
     for at_step, at_row, shape in drawn_steps(data, steps, generators, batch_size, updates, device):
         next_row = [row + 1 for row in at_row]
         observations, actions, available = _gather(columns, at_row, at_step, shape)  # (R, chunk, B, ...)
@@ -134,7 +139,10 @@ def joint_transitions(
         next_state = select(states, next_row, shape) if states else None
         next_action: Tensor | None = None
         has_next: Tensor | None = None
+        alone: Tensor | None = None
+        next_mask = select(masks, next_row, shape) if masks else None
         if next_actions:
+            alone = select(lone, at_step, shape)
             has_next = select(goes_on, at_step, shape)
             next_step = [step + more.flatten() for step, more in zip(at_step, has_next, strict=True)]
             next_action = select([column.actions for column in columns], next_step, shape)
@@ -150,6 +158,8 @@ def joint_transitions(
                 next_states=None if next_state is None else next_state[:, i],
                 next_actions=None if next_action is None else next_action[:, i],
                 has_next=None if has_next is None else has_next[:, i],
+                next_available=None if next_mask is None else next_mask[:, i],
+                alone=None if alone is None else alone[:, i],
             )
 
 
@@ -158,6 +168,13 @@ def steps_with_next(data: OfflineDataset) -> NDArray[np.bool_]:
     goes_on = np.ones(data.n_steps, dtype=np.bool_)
     goes_on[data.episode_starts[1:] - 1] = False
     return goes_on
+
+
+def lone_steps(data: OfflineDataset) -> NDArray[np.bool_]:
+    """(S,) whether a step is a whole episode and no true end: something follows that was never recorded."""
+    alone = np.zeros(data.n_steps, dtype=np.bool_)
+    alone[data.episode_starts[:-1][data.lengths == 1]] = data.spec.episode_limit > 1
+    return alone & ~data.terminals
 
 
 def drawn_steps(

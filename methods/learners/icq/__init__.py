@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from methods.algorithms.joint import state_size
+from methods.algorithms.training import pretrain
 from methods.algorithms.weighted_cloning import WeightedCloningLearner
-from methods.base import Run, UnsupportedError
-from methods.data.batches import joint_transitions, steps_with_next
+from methods.base import Run
+from methods.data.batches import joint_transitions
 from methods.data.sequences import SequenceBatch
+from methods.learners.icq.behaviour import BehaviourTrainer, ClonedBehaviour, has_lone_steps
 from methods.learners.icq.config import ICQConfig
 from methods.learners.icq.trainer import ICQTrainer
 from methods.learners.icq.view import single_steps
+from methods.networks.agents import MLPAgent
 from methods.networks.icq_critic import ICQCritic
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
@@ -30,7 +33,9 @@ class ICQ(WeightedCloningLearner[ICQConfig]):
     actions are continuous. Critics have no memory. One critic step a batch (ICQ's repository: one a time step).
 
     A step at a time limit or a cut has no recorded a': it has weight 0 everywhere, and the return of the step before
-    it ends with its value. Sampling a' from a cloned policy instead is not built.
+    it ends with its value. Independent transitions, which augmenters return, have none either: without memory their a'
+    is drawn anew in every update from β(a | o'), a clone of the data's behaviour that is trained first, on
+    ⟨−log β(a_i | o_i)⟩ and with the policies' network, rate and batches (inferred).
     """
 
     Config = ICQConfig
@@ -50,12 +55,7 @@ class ICQ(WeightedCloningLearner[ICQConfig]):
         return self.config.updates, self.config.sizes(spec).batch_size
 
     def new_trainer(self, data: Sequence[OfflineDataset], run: Run) -> ICQTrainer:
-        """Reports `critic_loss`, `policy_loss`, `used` and `effective`; see `ICQTrainer.update`.
-
-        Raises:
-            UnsupportedError: for data in which no target is known.
-        """
-        _require_targets(data)
+        """Reports `critic_loss`, `policy_loss`, `used` and `effective`; see `ICQTrainer.update`."""
         spec, agent = data[0].spec, self.first_agent(data, run, self.config.normalise)
         critic = ICQCritic(
             spec,
@@ -63,7 +63,30 @@ class ICQ(WeightedCloningLearner[ICQConfig]):
             self.config.mixer_hidden,
             [run.generator("icq/critic", r) for r in range(len(data))],
         )
-        return ICQTrainer(self.config, spec, agent, critic.to(run.device))
+        cloned = not self.recurrent(spec) and has_lone_steps(data)
+        behaviour = self.cloned_behaviour(data, run) if cloned else None
+        return ICQTrainer(self.config, spec, agent, critic.to(run.device), behaviour)
+
+    def cloned_behaviour(self, data: Sequence[OfflineDataset], run: Run) -> ClonedBehaviour:
+        """Who acted in the data, R of them, all trained together."""
+        config, sizes, replicas = self.config, self.config.sizes(data[0].spec), range(len(data))
+        agent = self.first_agent(data, run, config.normalise, "behaviour")
+        assert isinstance(agent, MLPAgent)  # without memory
+        drawing = [run.generator("icq/next-actions", r) for r in replicas]
+        behaviour = ClonedBehaviour(agent, data[0].spec, config.density, drawing)
+        learned = config.updates if run.budget.updates is None else run.budget.updates
+        updates = learned if config.behaviour_updates is None else config.behaviour_updates
+        batches = joint_transitions(
+            data,
+            [run.generator("icq/behaviour-batches", r) for r in replicas],
+            batch_size=sizes.batch_size if run.budget.batch_size is None else run.budget.batch_size,
+            updates=updates,
+            device=run.device,
+        )
+        trainer = BehaviourTrainer(behaviour, sizes.learning_rate, config.max_grad_norm)
+        pretrain("behaviour", batches, trainer, run, updates)
+        agent.requires_grad_(False)
+        return behaviour
 
     def batches(
         self, data: Sequence[OfflineDataset], run: Run, stream: str, updates: int, batch_size: int
@@ -81,17 +104,3 @@ class ICQ(WeightedCloningLearner[ICQConfig]):
                 next_actions=True,
             )
         )
-
-    def _require_episodes(self, data: Sequence[OfflineDataset]) -> None:
-        _require_targets(data)  # first: what no memory can help
-        super()._require_episodes(data)
-
-
-def _require_targets(data: Sequence[OfflineDataset]) -> None:
-    for own in {id(d): d for d in data}.values():
-        if own.spec.episode_limit > 1 and not (steps_with_next(own) | own.terminals).any():
-            raise UnsupportedError(
-                f"{own.spec.id}: icq learns from the action recorded at the next step, and of {own.n_steps} "
-                "transitions none has one or ends truly: they are single steps. Use data of whole episodes or "
-                "segments, or a learner that needs no next action, such as omiga."
-            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from methods.algorithms.reward_units import require_reward_scale, reward_scale
-from methods.base import require
+from methods.base import added, require
 from methods.objectives.densities import DENSITIES
 from tasks.spec import TaskSpec
 
@@ -88,11 +88,20 @@ class ICQConfig:
         None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
     )
     normalise: bool | None = None  # z-score of observations by the original data; None: of continuous tasks (inferred)
+    behaviour_updates: int | None = added(None)  # of the clone behind single transitions; None: as `updates` (inferred)
 
     def __post_init__(self) -> None:
         require_reward_scale("icq", self.reward_scale)
         require(self.memory in (None, "gru", "none"), "icq", f"memory={self.memory}", "gru or none")
-        for name in ("hidden", "critic_hidden", "mixer_hidden", "target_every", "batch_size", "updates"):
+        for name in (
+            "hidden",
+            "critic_hidden",
+            "mixer_hidden",
+            "target_every",
+            "batch_size",
+            "updates",
+            "behaviour_updates",
+        ):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             require(value is None or whole, "icq", f"{name}={value}", "a whole number, 1 or more")

@@ -11,8 +11,9 @@ from methods.algorithms.sequence_learner import Agent
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.algorithms.weighted_cloning import policy_outputs
 from methods.data.sequences import SequenceBatch
+from methods.learners.icq.behaviour import ClonedBehaviour
 from methods.learners.icq.config import ICQConfig
-from methods.learners.icq.view import View, view
+from methods.learners.icq.view import SingleSteps, View, view
 from methods.networks.heads import masked_log_softmax
 from methods.networks.icq_critic import ICQCritic
 from methods.objectives.cloning import masked_mean
@@ -29,10 +30,17 @@ from tasks.spec import TaskSpec
 
 
 class ICQTrainer:
-    """Policy, critic with mixer, its target and two optimisers."""
+    """Policy, critic with mixer, its target and two optimisers; `behaviour` stays as it is, None: none is needed."""
 
-    def __init__(self, config: ICQConfig, spec: TaskSpec, agent: Agent, critic: ICQCritic) -> None:
-        self.agent, self.critic, self.done = agent, critic, 0
+    def __init__(
+        self,
+        config: ICQConfig,
+        spec: TaskSpec,
+        agent: Agent,
+        critic: ICQCritic,
+        behaviour: ClonedBehaviour | None = None,
+    ) -> None:
+        self.behaviour, self.agent, self.critic, self.done = behaviour, agent, critic, 0
         self.target = copy.deepcopy(critic).requires_grad_(False)
         self._config, self._spec, self._sizes = config, spec, config.sizes(spec)
         self._of_policy, self._of_critic = list(agent.parameters()), list(critic.parameters())
@@ -47,10 +55,13 @@ class ICQTrainer:
     def parts(self) -> Parts:
         """See `Trainer`."""
         tensors = named_tensors(agent=self.agent, critic=self.critic, target=self.target)
-        return Parts(tensors, (self._policy_adam, self._critic_adam))
+        drawing = () if self.behaviour is None else self.behaviour.generators
+        return Parts(tensors, (self._policy_adam, self._critic_adam), drawing)
 
     def view(self, batch: SequenceBatch) -> View:
-        """See `methods.learners.icq.view`."""
+        """See `methods.learners.icq.view`; what was done behind transitions that stand alone is drawn."""
+        if self.behaviour is not None and isinstance(batch, SingleSteps):
+            batch = self.behaviour.completed(batch)
         return view(batch, self.agent.scaler, self._spec)
 
     def critic_loss(self, seen: View) -> Tensor:

@@ -17,20 +17,25 @@ from tasks.spec import TaskSpec
 
 @dataclass(frozen=True, slots=True)
 class SingleSteps(SequenceBatch):
-    """Single transitions, T = 1, with what was done behind them: next_actions like actions; has_next (R, 1, B) bool."""
+    """Single transitions, T = 1, with what was done behind them: next_actions like actions; has_next (R, 1, B) bool.
+
+    alone (R, 1, B) bool: whether what was done behind a transition was never recorded, because it is an episode.
+    """
 
     next_actions: Tensor
     has_next: Tensor
+    alone: Tensor
 
 
 def single_steps(batches: Iterator[TransitionBatch]) -> Iterator[SingleSteps]:
-    """The same transitions; what is available behind them is not among their columns, and repeats what was before."""
+    """The same transitions."""
     for batch in batches:
         assert batch.next_actions is not None
         assert batch.has_next is not None
+        assert batch.alone is not None
         yield SingleSteps(
             observations=torch.stack([batch.observations, batch.next_observations], dim=1),
-            available=None if batch.available is None else torch.stack([batch.available] * 2, dim=1),
+            available=_stacked(batch.available, batch.next_available),
             states=_stacked(batch.states, batch.next_states),
             last_actions=None,
             actions=batch.actions.unsqueeze(1),
@@ -39,6 +44,7 @@ def single_steps(batches: Iterator[TransitionBatch]) -> Iterator[SingleSteps]:
             valid=torch.ones_like(batch.terminals).unsqueeze(1),
             next_actions=batch.next_actions.unsqueeze(1),
             has_next=batch.has_next.unsqueeze(1),
+            alone=batch.alone.unsqueeze(1),
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from methods.learners.omiga.config import OMIGAConfig
-from methods.objectives.densities import centred_gaussian, log_density, tanh_gaussian
+from methods.objectives.densities import centred_gaussian, drawn_actions, log_density, tanh_gaussian
 from tasks.registry import make_task
 
 
@@ -31,6 +31,16 @@ def test_a_centred_gaussian_stands_around_the_bounded_mean() -> None:
     assert float(centred_gaussian(raw, actions)) == pytest.approx(float(first + second), rel=1e-5)
     assert float(log_density("centred", raw, actions)) == float(centred_gaussian(raw, actions))
     assert float(log_density("squashed", raw, actions)) == float(tanh_gaussian(raw, actions))
+
+
+def test_draws_by_hand() -> None:
+    raw, noise = torch.tensor([[0.5, -2.0, math.log(0.1), -50.0]]), torch.tensor([[2.0, -3.0]])
+    low = math.exp(-5.0)  # the smallest deviation
+    expected = [math.tanh(0.5 + 0.1 * 2.0), math.tanh(-2.0 - low * 3.0)]
+    assert drawn_actions("squashed", raw, noise)[0].tolist() == pytest.approx(expected, rel=1e-5)
+    raw = torch.tensor([[0.5, -2.0, 0.0, 30.0]])  # σ = e^−3 and 1
+    expected = [math.tanh(0.5) + math.exp(-3.0) * 2.0, -1.0]  # the second would be −3.96, beyond its bound
+    assert drawn_actions("centred", raw, noise)[0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("density", "mode"), [("centred", 0.16), ("squashed", 0.7)])
