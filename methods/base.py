@@ -114,6 +114,11 @@ class Augmenter(Configurable[ConfigT], ABC):
         """Why this augmenter is undefined on a task, or None. Becomes the skip reason of a plan."""
         return None
 
+    @property
+    def returns_transitions(self) -> bool:
+        """Whether all that `generate` returns are independent transitions, episodes of one step."""
+        return False
+
     @abstractmethod
     def fit(self, data: OfflineDataset, run: Run) -> None:
         """Learns from the data. Called again, it starts afresh. Must not change `data`."""
@@ -224,6 +229,13 @@ class Learner(Configurable[ConfigT], ABC):
     @classmethod
     def unsupported(cls, spec: TaskSpec) -> str | None:
         """Why this learner is undefined on a task, or None. Becomes the skip reason of a plan."""
+        return None
+
+    def needs_episodes(self, spec: TaskSpec) -> str | None:
+        """Why it cannot learn from independent transitions alone, and what can, or None.
+
+        Becomes the skip reason of a plan where an augmenter's transitions replace the data.
+        """
         return None
 
     @abstractmethod

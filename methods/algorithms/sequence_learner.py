@@ -76,6 +76,15 @@ class SequenceLearner(Learner[ConfigT], ABC):
         """A frozen copy of what the trainer's `agents` are."""
         return AgentPolicy(agents[0], spec, replicas, device, told)
 
+    def needs_episodes(self, spec: TaskSpec) -> str | None:
+        """Agents with a memory do."""
+        if not self.recurrent(spec):
+            return None
+        return (
+            "the data are single transitions, which a recurrent policy cannot be trained on. "
+            f"Use {self.name}[memory=none], or an augmenter that returns episodes."
+        )
+
     def fit(self, data: Sequence[OfflineDataset], run: Run) -> AgentPolicy:
         """Trains R teams at once. Diagnosis: `final_<loss>` for each loss that the trainer reports."""
         spec, replicas = require_transitions(self, data, run), len(data)
@@ -129,10 +138,7 @@ class SequenceLearner(Learner[ConfigT], ABC):
     def _require_episodes(self, data: Sequence[OfflineDataset]) -> None:
         spec = data[0].spec
         if spec.episode_limit > 1 and any(int(d.lengths.max()) == 1 for d in data):
-            raise UnsupportedError(
-                f"{spec.id}: the data are single transitions, which a recurrent policy cannot be trained on. "
-                f"Use {self.name}[memory=none], or an augmenter that returns episodes."
-            )
+            raise UnsupportedError(f"{spec.id}: {self.needs_episodes(spec)}")
 
 
 def shared_agent(

@@ -56,6 +56,10 @@ class TwoForms(Learner[ConfigT]):
                 )
         return (self.discrete if spec.action.discrete else self.continuous)(self.config)
 
+    def needs_episodes(self, spec: TaskSpec) -> str | None:
+        """What the form says."""
+        return self.form(spec).needs_episodes(spec)
+
     def fit(self, data: Sequence[OfflineDataset], run: Run) -> LearnedPolicy:
         """See `Learner.fit`. Raises UsageError as `form` does."""
         if not data:

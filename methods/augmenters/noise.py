@@ -40,6 +40,11 @@ class Noise(Augmenter[NoiseConfig]):
     Config = NoiseConfig
     version = 1
 
+    @property
+    def returns_transitions(self) -> bool:
+        """As the config says."""
+        return self.config.emit == "transitions"
+
     def fit(self, data: OfflineDataset, run: Run) -> None:
         """Nothing to learn: the standard deviations are read when generating."""
 

@@ -113,6 +113,21 @@ class BC(Learner[BCConfig]):
     Config = BCConfig
     version = 1
 
+    def needs_episodes(self, spec: TaskSpec) -> str | None:
+        """A memory does, and a choice by return."""
+        transitions = "the data are single transitions"
+        if self.config.settings(spec).memory == "gru":
+            return (
+                f"{transitions}, which a recurrent policy cannot be trained on. "
+                "Use bc[memory=none], or an augmenter that returns episodes."
+            )
+        if self.config.keep_fraction < 1:
+            return (
+                f"{transitions}, so no episode has a return to rank it by. "
+                "Use bc, or an augmenter that returns episodes."
+            )
+        return None
+
     def fit(self, data: Sequence[OfflineDataset], run: Run) -> AgentPolicy:
         """Clones R behaviours at once. Diagnosis: `final_loss`, `share_of_synthetic_kept`."""
         if len(data) != len(run.seeds) or not data:
@@ -172,17 +187,9 @@ class BC(Learner[BCConfig]):
         """
         if data.n_episodes == 0:
             raise UnsupportedError(f"{data.spec.id}: there is no episode to clone.")
-        single = data.spec.episode_limit > 1 and int(data.lengths.max()) == 1
-        if single and settings.memory == "gru":
-            raise UnsupportedError(
-                f"{data.spec.id}: the data are single transitions, which a recurrent policy cannot be trained on. "
-                "Use bc[memory=none], or an augmenter that returns episodes."
-            )
-        if single and self.config.keep_fraction < 1:
-            raise UnsupportedError(
-                f"{data.spec.id}: the data are single transitions, so no episode has a return to rank it by. "
-                "Use bc, or an augmenter that returns episodes."
-            )
+        single, reason = int(data.lengths.max()) == 1, self.needs_episodes(data.spec)
+        if single and data.spec.episode_limit > 1 and reason is not None:
+            raise UnsupportedError(f"{data.spec.id}: {reason}")
         scores = data.returns() / (data.lengths if self.config.rank == "mean_reward" else 1)
         return best_episodes(scores, self.config.keep_fraction)
 

@@ -61,6 +61,11 @@ class TransitionAugmenter(Augmenter[ConfigT]):
         self._model: TransitionModel | None = None
         self._told: dict[str, Any] = {}
 
+    @property
+    def returns_transitions(self) -> bool:
+        """It does."""
+        return True
+
     # -- what a method says ----------------------------------------------------------------------------------------
 
     @property

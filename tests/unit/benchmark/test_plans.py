@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -60,6 +61,26 @@ def test_the_control_that_adds_nothing_has_no_augmented_data_and_no_mix() -> Non
 def test_a_regime_that_a_task_cannot_have_is_undefined_there_and_nowhere_else() -> None:
     assert plan(dataset="poor").unsupported() == "poor: mpe/spread has no 'poor' policy. It has: medium, expert."
     assert plan(task="smac/3m", dataset="poor").unsupported() is None
+
+
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ({"learner": "bc50"}, "no episode has a return"),
+        ({"learner": "bc[memory=gru]"}, "a recurrent policy cannot be trained on"),
+        ({"learner": "bc50", "augmenter": "noise[emit=transitions]"}, "no episode has a return"),
+        ({"learner": "icq", "task": "smac/3m"}, r"Use icq\[memory=none\]"),
+        ({"learner": "omar", "task": "smac/3m"}, r"Use omar\[memory=none\]"),
+        ({"learner": "icq[memory=gru]"}, "memory=gru is for discrete actions"),
+    ],
+)
+def test_transitions_in_place_of_the_data_are_too_little_for_some(axes: dict[str, str], reason: str) -> None:
+    given = {"augmenter": "ins", "protocol": "smoke[mix=replace]", **axes}
+    assert re.search(reason, plan(**given).unsupported() or "")
+    for enough in ({"protocol": "smoke"}, {"augmenter": "duplicate"}, {"augmenter": "original"}):
+        assert plan(**{**given, **enough}).unsupported() is None
+    for learner in ("bc[memory=none]", "icq[memory=none]", "omar[memory=none]"):
+        assert plan(**{**given, "learner": learner}).unsupported() is None
 
 
 def test_seeds_are_paired_across_augmenters_and_apart_from_each_other() -> None:
