@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from methods.base import Arrays, Run, require
+from methods.base import Run, require
 from methods.diffusion.stacked_adam import StackedAdam
-from methods.journal import Journal, pack_generators, restore_generators, to_array
+from methods.diffusion.training_state import TrainedWeights, TrainingState, trained_once
+from methods.journal import Journal, to_array
 
-_CURVE = 50  # points of the loss curve
 _COPIED = 5  # the average is a copy during the first fifth of the updates (inferred), as for models of windows
 RATES = ("constant", "cosine", "warmup-cosine")
 
@@ -85,12 +84,8 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """Weights and buffers named as in the module, leading R · copies; curve (points, 1 + R): updates, mean losses."""
-
-    weights: dict[str, NDArray[np.float32]]
-    curve: NDArray[np.float64]
-    seconds: float
+class Trained(TrainedWeights):
+    """Weights and buffers, leading R · copies."""
 
     def of_replica(self, replica: int, copies: int) -> dict[str, NDArray[np.float32]]:
         """The weights of one, (copies, ...)."""
@@ -102,17 +97,6 @@ class Trained:
             "training_loss": _finite(self.curve[-1, 1 + replica]),
             "loss_curve": [[int(point[0]), _finite(point[1 + replica])] for point in self.curve],
         }
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """For `from_arrays`."""
-        named = {f"weights/{name}": array for name, array in self.weights.items()}
-        return {**named, "curve": self.curve, "seconds": np.array(self.seconds)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
-        """What `arrays` returned."""
-        weights = {name.removeprefix("weights/"): a for name, a in arrays.items() if name.startswith("weights/")}
-        return cls(weights, np.array(arrays["curve"]), float(arrays["seconds"]))
 
 
 def train(
@@ -131,93 +115,48 @@ def train(
     Raises:
         TimeoutError: after `run.deadline`.
     """
-    stored = journal.result(stage)
-    if stored is not None:
-        return Trained.from_arrays(stored)
-    trained = _Training(objective, plan, run, journal, stage, before).run()
-    journal.finish(stage, trained.arrays())
-    return trained
+    return trained_once(journal, stage, Trained, lambda: _Training(objective, plan, run, journal, stage, before).run())
 
 
 class _Training:
     def __init__(
         self, objective: Objective, plan: TrainingPlan, run: Run, journal: Journal, stage: str, before: int
     ) -> None:
-        self._objective, self._plan, self._journal, self._stage = objective, plan, journal, stage
-        self._device, self._before, self._replicas = run.device, before, len(run.seeds)
+        self._objective, self._plan, self._device, self._replicas = objective, plan, run.device, len(run.seeds)
         self._generators = [run.generator(stage, r) for r in range(self._replicas)]
         clip = None if plan.max_norm is None else (self._replicas * objective.copies, plan.max_norm)
         self._adam = StackedAdam(
             objective.module, plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, clip=clip
         )
-        averaged = {} if plan.ema_decay is None else self._adam.named
-        self._average = {name: p.detach().clone() for name, p in averaged.items()}
-        self._curve = np.zeros((0, 1 + self._replicas))
-        self._losses = torch.zeros(self._replicas, device=run.device)
-        self._done, self._since, self._seconds = 0, 0, 0.0
+        self._state = TrainingState(
+            stage,
+            plan.updates,
+            self._adam,
+            averaged=plan.ema_decay is not None,
+            generators=self._generators,
+            device=run.device,
+            journal=journal,
+            before=before,
+        )
 
     def run(self) -> Trained:
-        saved = self._journal.resumed(self._stage)
-        if saved is not None:
-            self._load(saved)
-        plan, began = self._plan, time.monotonic() - self._seconds
-        while self._done < plan.updates:
+        state = self._state
+        for _ in state.chunks():
             self._update()
-            self._seconds = time.monotonic() - began
-            if self._done < plan.updates and self._journal.due():
-                self._journal.save(self._stage, self._arrays())
-        named = {**dict(self._objective.module.named_buffers()), **self._adam.named, **self._average}
-        return Trained({name: to_array(tensor) for name, tensor in named.items()}, self._curve, self._seconds)
+        named = {**dict(self._objective.module.named_buffers()), **self._adam.named, **state.average}
+        return Trained({name: to_array(tensor) for name, tensor in named.items()}, state.curve, state.seconds)
 
     def _update(self) -> None:
-        plan = self._plan
+        plan, state = self._plan, self._state
         drawn = [self._objective.draw(generator, r) for r, generator in enumerate(self._generators)]
         batch = [torch.from_numpy(np.stack(column)).to(self._device) for column in zip(*drawn, strict=True)]
         losses = self._objective.losses(*batch)  # (R · copies,)
-        self._adam.step(losses, plan.learning_rate * plan.share(self._done))
+        self._adam.step(losses, plan.learning_rate * plan.share(state.done))
         self._objective.after_update()
-        self._done += 1
-        if plan.ema_decay is not None and self._done % plan.ema_every == 0:
-            share = 1.0 if self._done < plan.updates // _COPIED else 1 - plan.ema_decay
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self._average.values()), list(self._adam.named.values()), share)
-        self._note(losses.detach().view(self._replicas, -1).mean(dim=1))
-
-    def _note(self, losses: Tensor) -> None:
-        """Adds to the loss curve and reports."""
-        updates = self._plan.updates
-        self._losses += losses
-        self._since += 1
-        if self._done == updates or self._done * _CURVE // updates > len(self._curve):
-            mean = self._losses.double().cpu().numpy() / self._since
-            self._curve = np.concatenate([self._curve, [[self._done, *mean]]])
-            self._losses.zero_()
-            self._since = 0
-        if self._done == updates or self._journal.wants_report():
-            latest = float(self._curve[-1, 1:].mean()) if len(self._curve) else float(losses.mean())
-            self._journal.report(self._before + self._done, f"{self._stage}, loss {latest:.4f}", now=True)
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        average = {f"average/{name}": to_array(tensor) for name, tensor in self._average.items()}
-        return {
-            **self._adam.arrays(),
-            **average,
-            "curve": self._curve,
-            "losses": to_array(self._losses),
-            "counts": np.array([self._done, self._since], np.int64),
-            "seconds": np.array(self._seconds),
-            "generators": pack_generators(self._generators),
-        }
-
-    def _load(self, saved: Arrays) -> None:
-        self._adam.load(saved)
-        for name, tensor in self._average.items():
-            tensor.copy_(torch.from_numpy(np.array(saved[f"average/{name}"])))
-        self._curve = np.array(saved["curve"])
-        self._losses.copy_(torch.from_numpy(np.array(saved["losses"])))
-        self._done, self._since = (int(count) for count in saved["counts"])
-        self._seconds = float(saved["seconds"])
-        restore_generators(self._generators, saved["generators"])
+        state.done += 1
+        if plan.ema_decay is not None and state.done % plan.ema_every == 0:
+            state.step_average(1.0 if state.done < plan.updates // _COPIED else 1 - plan.ema_decay)
+        state.note(losses.detach().view(self._replicas, -1).mean(dim=1))
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
