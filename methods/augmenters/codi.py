@@ -148,7 +148,7 @@ class CODI(StitchAugmenter[CODIConfig]):
     def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
         """Labels for each replica, then all models in one program. Data without episodes teach nothing."""
         for member in members:
-            member._model = member._report = None
+            member.forget()
             member._labelling = {}
         if not data.n_steps:
             return

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from methods.base import Arrays, Augmenter, Run, require
+from methods.base import Arrays, Run, require
 from methods.diffusion.episodes.fitting import fit_episode_models
 from methods.diffusion.episodes.model import EpisodeModel
 from methods.diffusion.episodes.settings import EpisodeSettings
 from methods.diffusion.samplers import make_sampler, sampler_within
 from methods.diffusion.schedule import make_schedule
+from methods.synthesis.fitted import FittedAugmenter
 from methods.synthesis.report import GenerationReport
 from methods.synthesis.whole_episodes import generate_episodes
-from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
@@ -53,7 +53,7 @@ class EAQConfig:
         return EpisodeSettings(**named)
 
 
-class EAQ(Augmenter[EAQConfig]):
+class EAQ(FittedAugmenter[EAQConfig, EpisodeModel]):
     """Episodes drawn whole from noise: everything in them is one signal, and no other network decides about it.
 
     The network predicts the clean episode, so that its reward-to-go can be compared with the best of the batch while it
@@ -62,7 +62,7 @@ class EAQ(Augmenter[EAQConfig]):
 
     Config = EAQConfig
     version = 1
-    trains: ClassVar[bool] = True
+    name: ClassVar[str] = "eaq"
     generation_fields: ClassVar[frozenset[str]] = frozenset(("copies", "sampler", "sampling_steps"))
     tiny_params: ClassVar[Mapping[str, Any]] = {
         "width": 8,
@@ -76,39 +76,29 @@ class EAQ(Augmenter[EAQConfig]):
 
     def __init__(self, config: EAQConfig | None = None) -> None:
         super().__init__(config)
-        self._model: EpisodeModel | None = None
         self._report: GenerationReport | None = None
-
-    @classmethod
-    def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
-        """A narrow network, trained and sampled for a moment."""
-        return cls.from_params({**cls.tiny_params, **(params or {})})
-
-    def fit(self, data: OfflineDataset, run: Run) -> None:
-        """Trains the network and the heads."""
-        self.fit_together([self], data, run)
 
     @classmethod
     def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
         """All replicas in one program. Data without episodes teach nothing."""
         for member in members:
-            member._model = member._report = None
+            member.forget()
         if data.n_steps:
             settings = members[0].config.settings().within(run.budget.diffusion)
             for member, model in zip(members, fit_episode_models(settings, data, run), strict=True):
                 member._model = model
 
-    def model_on(self, device: str) -> EpisodeModel:
-        """What was fitted, moved to a device.
+    def restored(self, arrays: Arrays, spec: TaskSpec, device: str) -> EpisodeModel:
+        """See `FittedAugmenter`."""
+        return EpisodeModel.from_arrays(arrays, spec, device)
 
-        Raises:
-            UsageError: if nothing was.
-        """
-        if self._model is None:
-            raise UsageError("eaq: nothing was fitted. Call `fit` or `load_state` first.")
-        if self._model.device != device:
-            self._model = EpisodeModel.from_arrays(self._model.arrays(), self._model.spec, device)
-        return self._model
+    def generation_told(self) -> Mapping[str, Any] | None:
+        """The report."""
+        return None if self._report is None else self._report.to_json()
+
+    def forget_generation(self) -> None:
+        """There is none."""
+        self._report = None
 
     def generate(self, data: OfflineDataset, run: Run) -> OfflineDataset:
         """New episodes; `copies` for every real one where no amount is given."""
@@ -120,17 +110,3 @@ class EAQ(Augmenter[EAQConfig]):
         self._report = GenerationReport(sampler={"name": sampler.name, "steps": len(sampler)})
         episodes = config.copies * data.n_episodes
         return generate_episodes(model, data, sampler, run, self._report, episodes=episodes, owner="eaq")
-
-    def state(self) -> Arrays:
-        """The model."""
-        return {} if self._model is None else self._model.arrays()
-
-    def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
-        """Takes it back, on the CPU; `generate` moves it to the device of its run."""
-        self._report = None
-        self._model = EpisodeModel.from_arrays(arrays, spec, "cpu") if arrays else None
-
-    def diagnosis(self) -> Mapping[str, Any]:
-        """What the model tells of its fit, and under `generation` the report of the last `generate`."""
-        told = {} if self._model is None else dict(self._model.diagnosis)
-        return told if self._report is None else {**told, "generation": self._report.to_json()}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import Arrays, Augmenter, Run
+from methods.base import Arrays, Run
 from methods.diffusion.fitting import fit_segment_models
 from methods.diffusion.model import SegmentModel
 from methods.diffusion.reconstruction import reconstruction_errors
@@ -18,8 +18,8 @@ from methods.diffusion.samplers import Sampler, make_sampler, sampler_within
 from methods.diffusion.schedule import CosineSchedule
 from methods.diffusion.settings import SegmentSettings
 from methods.networks.temporal_unet import UNetConfig
+from methods.synthesis.fitted import FittedAugmenter
 from methods.synthesis.report import GenerationReport
-from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.datasets.views import SegmentBatch
 from tasks.spec import TaskSpec
@@ -73,48 +73,23 @@ MODEL_TINY: Mapping[str, Any] = {
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
-class ModelAugmenter(Augmenter[ConfigT]):
-    """An augmenter around one `SegmentModel`.
+class ModelAugmenter(FittedAugmenter[ConfigT, SegmentModel]):
+    """An augmenter around one `SegmentModel`."""
 
-    Attributes:
-        name: for messages and random streams.
-        tiny_params: what `tiny` sets; variants' parameters come on top.
-    """
-
-    trains: ClassVar[bool] = True
     generation_fields: ClassVar[frozenset[str]] = MODEL_GENERATION_FIELDS
-    name: ClassVar[str]
     tiny_params: ClassVar[Mapping[str, Any]] = MODEL_TINY
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)
-        self._model: SegmentModel | None = None
         self._report: GenerationReport | None = None
 
     @abstractmethod
     def settings(self, spec: TaskSpec) -> SegmentSettings:
         """The model to fit, before the budget: `shared_settings` with what is the method's own."""
 
-    @classmethod
-    def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
-        """A narrow network, trained and sampled for a moment."""
-        return cls.from_params({**cls.tiny_params, **(params or {})})
-
     def shared_settings(self, heads: tuple[str, ...]) -> SegmentSettings:
         """Every setting of the model that the config names, with these auxiliary networks."""
         return SegmentSettings(**named_settings(self.config), heads=heads)
-
-    def model_on(self, device: str) -> SegmentModel:
-        """What was fitted, moved to a device.
-
-        Raises:
-            UsageError: if nothing was.
-        """
-        if self._model is None:
-            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
-        if self._model.device != device:
-            self._model = SegmentModel.from_arrays(self._model.arrays(), self._model.spec, device)
-        return self._model
 
     def sampler(self, run: Run) -> Sampler:
         """The config's sampler, or the one that the protocol fixes for every method."""
@@ -124,15 +99,11 @@ class ModelAugmenter(Augmenter[ConfigT]):
 
     # -- fitting -------------------------------------------------------------------------------------------------
 
-    def fit(self, data: OfflineDataset, run: Run) -> None:
-        """Trains the denoiser and its heads."""
-        self.fit_together([self], data, run)
-
     @classmethod
     def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
         """All replicas in one program. Data without episodes teach nothing."""
         for member in members:
-            member._model = member._report = None
+            member.forget()
         if data.n_steps:
             settings = members[0].settings(data.spec).within(run.budget.diffusion)
             models = fit_segment_models(settings, data, run)
@@ -143,19 +114,17 @@ class ModelAugmenter(Augmenter[ConfigT]):
     def after_fit(self, model: SegmentModel, data: OfflineDataset, run: Run, replica: int) -> None:
         """What else is measured once the model is there."""
 
-    def state(self) -> Arrays:
-        """The model."""
-        return {} if self._model is None else self._model.arrays()
+    def restored(self, arrays: Arrays, spec: TaskSpec, device: str) -> SegmentModel:
+        """See `FittedAugmenter`."""
+        return SegmentModel.from_arrays(arrays, spec, device)
 
-    def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
-        """Takes it back, on the CPU; `generate` moves it to the device of its run."""
+    def generation_told(self) -> Mapping[str, Any] | None:
+        """The report."""
+        return None if self._report is None else self._report.to_json()
+
+    def forget_generation(self) -> None:
+        """There is none."""
         self._report = None
-        self._model = SegmentModel.from_arrays(arrays, spec, "cpu") if arrays else None
-
-    def diagnosis(self) -> Mapping[str, Any]:
-        """What the model tells of its fit, and under `generation` the report of the last `generate`."""
-        told = {} if self._model is None else dict(self._model.diagnosis)
-        return told if self._report is None else {**told, "generation": self._report.to_json()}
 
     def reconstruction_errors(self, windows: SegmentBatch) -> NDArray[np.float32] | None:
         """(B,) of windows as long as the model's; None where nothing was fitted."""

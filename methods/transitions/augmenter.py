@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.base import Arrays, Augmenter, Run
+from methods.base import Arrays, Run
 from methods.data.windows import require_finite
 from methods.diffusion.sampling import NoiseSource, numpy_noise
 from methods.journal import Journal
 from methods.networks.precision import fast_matmul
+from methods.synthesis.fitted import FittedAugmenter
 from methods.transitions.chunks import Keeper
 from methods.transitions.config import (
     TRANSITION_GENERATION_FIELDS,
@@ -31,7 +32,6 @@ from methods.transitions.rows import fit_row_heads
 from methods.transitions.tokens import TokenLayout
 from methods.transitions.training import Objective, Trained, TrainingPlan, load_weights, train
 from methods.transitions.writer import TransitionWriter
-from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
@@ -42,23 +42,15 @@ _REPORT_SECONDS = 1.0
 ConfigT = TypeVar("ConfigT", bound=TransitionConfig)
 
 
-class TransitionAugmenter(Augmenter[ConfigT]):
-    """An augmenter around one `TransitionModel`.
+class TransitionAugmenter(FittedAugmenter[ConfigT, TransitionModel]):
+    """An augmenter around one `TransitionModel`."""
 
-    Attributes:
-        name: for messages and random streams.
-        tiny_params: what `tiny` sets; variants' parameters come on top.
-    """
-
-    trains: ClassVar[bool] = True
     compute: ClassVar[str] = "transition"
     generation_fields: ClassVar[frozenset[str]] = TRANSITION_GENERATION_FIELDS
-    name: ClassVar[str]
     tiny_params: ClassVar[Mapping[str, Any]] = TRANSITION_TINY
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(config)
-        self._model: TransitionModel | None = None
         self._told: dict[str, Any] = {}
 
     @property
@@ -117,19 +109,10 @@ class TransitionAugmenter(Augmenter[ConfigT]):
     # -- fitting ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def tiny(cls, params: Mapping[str, Any] | None = None) -> Self:
-        """A narrow network, trained for a moment."""
-        return cls.from_params({**cls.tiny_params, **(params or {})})
-
-    def fit(self, data: OfflineDataset, run: Run) -> None:
-        """Trains the networks."""
-        self.fit_together([self], data, run)
-
-    @classmethod
     def fit_together(cls, members: Sequence[Self], data: OfflineDataset, run: Run) -> None:
         """All replicas in one program. Data without episodes teach nothing."""
         for member in members:
-            member._model, member._told = None, {}
+            member.forget()
         if not data.n_steps:
             return
         if run.device != "cpu":
@@ -211,37 +194,21 @@ class TransitionAugmenter(Augmenter[ConfigT]):
 
     # -- storing ---------------------------------------------------------------------------------------------------
 
-    def state(self) -> Arrays:
-        """The model."""
-        return {} if self._model is None else self._model.arrays()
+    def restored(self, arrays: Arrays, spec: TaskSpec, device: str) -> TransitionModel:
+        """See `FittedAugmenter`."""
 
-    def load_state(self, arrays: Arrays, spec: TaskSpec) -> None:
-        """Takes it back, on the CPU; `generate` moves it to the device of its run."""
-        self._told = {}
-        self._model = self._restored(arrays, spec, "cpu") if arrays else None
-
-    def _restored(self, arrays: Arrays, spec: TaskSpec, device: str) -> TransitionModel:
         def build(layout: TokenLayout, width: int) -> nn.ModuleDict:
             return self.build(layout, width, [np.random.default_rng(0)])
 
         return TransitionModel.from_arrays(arrays, spec, device, build)
 
-    def model_on(self, device: str) -> TransitionModel:
-        """What was fitted, moved to a device.
+    def generation_told(self) -> Mapping[str, Any] | None:
+        """What it noted."""
+        return dict(self._told) or None
 
-        Raises:
-            UsageError: if nothing was.
-        """
-        if self._model is None:
-            raise UsageError(f"{self.name}: nothing was fitted. Call `fit` or `load_state` first.")
-        if self._model.device != device:
-            self._model = self._restored(self._model.arrays(), self._model.layout.spec, device)
-        return self._model
-
-    def diagnosis(self) -> Mapping[str, Any]:
-        """What the model tells of its fit, and under `generation` what the last `generate` tells."""
-        told = {} if self._model is None else dict(self._model.diagnosis)
-        return {**told, "generation": dict(self._told)} if self._told else told
+    def forget_generation(self) -> None:
+        """There is none."""
+        self._told = {}
 
     # -- generating ------------------------------------------------------------------------------------------------
 

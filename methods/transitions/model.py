@@ -43,6 +43,11 @@ class TransitionModel:
     diagnosis: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def spec(self) -> TaskSpec:
+        """The task."""
+        return self.layout.spec
+
+    @property
     def device(self) -> str:
         """Where it computes."""
         return self.rows.codec.device
