@@ -206,6 +206,7 @@ _CHOICES: Mapping[str, tuple[Scalar, ...]] = {
 SIZING = frozenset(("mix", "amount_ratio", "updates"))
 """What a published table may have otherwise than its protocol: it has pages of its own, whose name says so."""
 _HIGHEST = 10**9
+_OWN = "own"  # amount_ratio: each method's own amount
 _FRACTIONAL = ("amount_ratio", "timeout_seconds", "diffusion_learning_rate", "transition_learning_rate")
 
 
@@ -241,6 +242,8 @@ def _read_setting(protocol: str, setting: str, value: Scalar) -> Any:
     """The value of a setting of a varied protocol. Raises UsageError."""
     if setting == "mix":
         return Mix.parse(str(value))
+    if (setting, value) == ("amount_ratio", _OWN):
+        return None
     if setting in _CHOICES:
         if (type(value), value) not in [(type(choice), choice) for choice in _CHOICES[setting]]:  # 1 is not true
             raise UnknownNameError(setting, str(value), [str(choice) for choice in _CHOICES[setting]])

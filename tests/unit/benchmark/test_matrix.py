@@ -6,6 +6,7 @@ import pytest
 
 from benchmark.cells import CellGroup, glob_matches, parse_cell
 from benchmark.matrix import Matrix, load_matrix, matrix_names, select
+from benchmark.plans import plan_group
 from tasks.common.errors import MatrixError, NothingSelectedError, UnknownNameError, UsageError
 
 GOOD = """\
@@ -49,6 +50,22 @@ def test_replicates_may_name_their_seeds(tmp_path: Path) -> None:
 
 def test_a_mix_becomes_part_of_the_protocol(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD + "mix: upsample-5\n").protocol == "smoke[mix=upsample-5]"
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "shares"),
+    [
+        ("ins-amounts", "quick[amount_ratio=own,mix=replace,updates=4000]", {None, 0.5, 0.1}),
+        ("eaq-little", "quick[amount_ratio=5.0,updates=4000]", {0.03}),
+    ],
+)
+def test_tables_of_small_data_hold_no_cell_that_cannot_be(name: str, protocol: str, shares: set[float | None]) -> None:
+    matrix = load_matrix(name)
+    plans = [plan_group(group) for group in matrix.groups() if not matrix.exclusion_of(group)]
+    assert [plan.unsupported() for plan in plans] == [None] * len(plans)
+    kept = {plan.source.request.subsample for plan in plans}
+    assert {None if own is None else own.fraction for own in kept} == shares
+    assert matrix.protocol == protocol
 
 
 @pytest.mark.parametrize("name", matrix_names())

@@ -38,6 +38,13 @@ def test_a_table_may_be_sized_by_updates_and_amount_and_is_published_under_that_
     assert not make_protocol("smoke[updates=10]").publishable
 
 
+def test_every_method_may_add_its_own_amount() -> None:
+    varied = make_protocol("quick[amount_ratio=own]")
+    assert (varied.name, varied.amount_ratio, varied.publishable) == ("quick[amount_ratio=own]", None, True)
+    with pytest.raises(UsageError, match="updates='own' is not a number"):
+        make_protocol("quick[updates=own]")
+
+
 def test_another_mix_stays_publishable_under_its_own_name() -> None:
     replaced = with_mix(make_protocol("quick"), Mix("replace"))
     assert (replaced.name, replaced.publishable) == ("quick[mix=replace]", True)
