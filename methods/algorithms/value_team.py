@@ -57,9 +57,7 @@ class ValueTeamConfig:
     updates: int = 100_000  # OG-MARL, qmix_bcq.yaml; EAQ: 15,000; unless the protocol sets it
     reward: str = "mean"  # over agents where the task sums them, OG-MARL; "task": as the task does
     normalise: bool = False  # z-score of observations by the original data; OG-MARL has none
-    reward_scale: float | None = (
-        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
-    )
+    reward_scale: float | None = None  # rewards are divided by it; None: by a step's share of the expert's (inferred)
 
     def __post_init__(self) -> None:
         owner = "qmix"

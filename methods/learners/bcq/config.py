@@ -68,9 +68,7 @@ class BCQConfig:
     batch_size: int | None = None  # transitions, or episodes with memory; unless the protocol sets it
     updates: int = 100_000  # MADiTS, App. E; OG-MARL, iql_bcq.yaml; unless the protocol sets it
     normalise: bool | None = None  # z-score of observations by the original data
-    reward_scale: float | None = (
-        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
-    )
+    reward_scale: float | None = None  # rewards are divided by it; None: by a step's share of the expert's (inferred)
 
     def __post_init__(self) -> None:
         require_reward_scale("bcq", self.reward_scale)

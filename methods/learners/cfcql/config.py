@@ -86,9 +86,7 @@ class CFCQLConfig:
     batch_size: int | None = None  # transitions, or episodes with memory=gru; unless the protocol sets it
     updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
     normalise: bool | None = None  # z-score of observations by the original data
-    reward_scale: float | None = (
-        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
-    )
+    reward_scale: float | None = None  # rewards are divided by it; None: by a step's share of the expert's (inferred)
     behaviour_hidden: int | None = None  # of the model of the data
     behaviour_updates: int | None = None  # of the model of the data, before `updates` begin
     behaviour_batch_size: int | None = None  # transitions, or episodes with memory=gru, whatever the protocol sets

@@ -84,9 +84,7 @@ class ICQConfig:
     max_grad_norm: float = 10.0  # of each replica's policy, and of critic with mixer; OffPyMARL; ICQ: 20; 0: none
     batch_size: int | None = None  # transitions, or episodes with memory; unless the protocol sets it
     updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
-    reward_scale: float | None = (
-        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
-    )
+    reward_scale: float | None = None  # rewards are divided by it; None: by a step's share of the expert's (inferred)
     normalise: bool | None = None  # z-score of observations by the original data; None: of continuous tasks (inferred)
     behaviour_updates: int | None = added(None)  # of the clone behind single transitions; None: as `updates` (inferred)
 

@@ -71,9 +71,7 @@ class OMARConfig:
     discount: float = 0.99  # OMAR, App. B.1, in effect 0.95 in its repository; OffPyMARL, default.yaml
     max_grad_norm: float | None = None  # of one agent's actor, and its critics; or of each replica's. 0: no clipping
     normalise: bool | None = None  # z-score of observations by the original data
-    reward_scale: float | None = (
-        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
-    )
+    reward_scale: float | None = None  # rewards are divided by it; None: by a step's share of the expert's (inferred)
 
     polyak: float | None = None  # ρ, share of the new weights in the targets; continuous, see `independent_td3`
     cql_samples: int = 10  # K of the penalty; continuous; OMAR's repository

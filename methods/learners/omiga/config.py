@@ -33,9 +33,7 @@ class OMIGAConfig:
     max_grad_norm: float = 1.0  # of each replica's Q with mixer, V, policy; the same; OffPyMARL: 10. 0: no clipping
     batch_size: int | None = None  # None: `TRANSITIONS`, or with memory `EPISODES`; unless the protocol sets it
     updates: int = 100_000  # MADiTS, App. E; unless the protocol sets it
-    reward_scale: float | None = (
-        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
-    )
+    reward_scale: float | None = None  # rewards are divided by it; None: by a step's share of the expert's (inferred)
     normalise: bool | None = None  # z-score of observations by the original data; None: of continuous tasks (inferred)
 
     def __post_init__(self) -> None:

@@ -37,9 +37,7 @@ class TD3BCConfig:
     discount: float = 0.99  # OMAR, App. B.1; OffPyMARL, default.yaml
     max_grad_norm: float | None = None  # 0: no clipping
     normalise: bool | None = None  # z-score of observations by the original data
-    reward_scale: float | None = (
-        None  # rewards are divided by it; None: a step's share of the expert's return (inferred)
-    )
+    reward_scale: float | None = None  # rewards are divided by it; None: by a step's share of the expert's (inferred)
 
     def __post_init__(self) -> None:
         require_reward_scale("td3bc", self.reward_scale)
