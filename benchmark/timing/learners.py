@@ -1,4 +1,4 @@
-"""Learners: five seeds together against five one after another, and one seed against what is published."""
+"""Learners: five seeds together against five one after another, one seed against plain modules and publications."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmark.choices import choose_learner
-from benchmark.timing.measurements import Measurement, interleaved_seconds, seconds_of, summarise
+from benchmark.timing.learner_yardstick import PlainCQL, PlainRecurrentCloning
+from benchmark.timing.measurements import Measurement, Side, compared, interleaved_seconds, seconds_of, summarise
 from methods.base import Budget, Learner, Run
+from methods.data.batches import episode_batches, joint_transitions
 from methods.learners import LEARNERS
 from tasks.datasets.offline import OfflineDataset
 from tasks.datasets.regimes import collect, resolve
@@ -63,7 +65,7 @@ PUBLISHED_TARGET = 3.0
 
 
 def measure(device: str) -> Iterator[Measurement]:
-    """Cloning, then learners with critics, at 64 wide; then single seeds as published."""
+    """Cloning, then learners with critics, at 64 wide; then single seeds against plain modules, and as published."""
     for name, task_id, memory in CLONING:
         data = _data(task_id)
         learner = LEARNERS.load(name).from_params({"memory": memory, "hidden": 64})
@@ -79,8 +81,43 @@ def measure(device: str) -> Iterator[Measurement]:
             label, target = f"learner/{name}, batch {batch_size}", AT_LEAST[batch_size]
             data, unit = of_task[CHOICES if discrete else SPREAD], "episodes" if discrete else "transitions"
             yield from _five_seeds(learner, data, label, f"{batch_size} {unit}", batch_size, 40, target, device)
+    yield from _against_plain(of_task, device)
     for row in PUBLISHED:
         yield from _against_published(row, of_task[row.task], device)
+
+
+def _against_plain(of_task: dict[str, OfflineDataset], device: str) -> Iterator[Measurement]:
+    """Updates a second of one seed, and of the same updates written the obvious way, on the same batches."""
+    if device != "cpu":
+        return  # the plain form stays where it is made
+    updates, spread, choices = 30, of_task[SPREAD], of_task[CHOICES]
+
+    def plain_cql() -> None:
+        team = PlainCQL(spread.spec.n_agents, spread.spec.obs_dim, spread.spec.action.size)
+        drawn = [np.random.default_rng(0)]
+        for batch in joint_transitions([spread], drawn, batch_size=1024, updates=updates, device=device):
+            team.update(batch)
+
+    def plain_cloning() -> None:
+        team = PlainRecurrentCloning(choices.spec.n_agents, choices.spec.obs_dim, choices.spec.action.size)
+        drawn, every = [np.random.default_rng(0)], [np.arange(choices.n_episodes)]
+        for batch in episode_batches([choices], every, drawn, batch_size=32, updates=updates, device=device):
+            team.update(batch)
+
+    cases = (
+        ("cql (continuous), batch 1024", "cql", spread, 1024, plain_cql),
+        ("bc (recurrent), batch 32", "bc", choices, 32, plain_cloning),
+    )
+    for label, name, data, batch_size, plain in cases:
+        ours = _training(choose_learner(name).build(), data, batch_size, updates, device, (0,))
+        yield from compared(
+            f"learner/{label}, against plain modules",
+            Side("one seed", ours, updates, f"sampling included, {device}"),
+            Side("plain", plain, updates, "torch.nn, an agent and a time step at a time, on the same batches"),
+            unit="updates",
+            target=1.0,
+            repetitions=3,
+        )
 
 
 def _against_published(row: Published, data: OfflineDataset, device: str) -> Iterator[Measurement]:
