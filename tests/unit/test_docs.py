@@ -177,11 +177,12 @@ def test_the_curves_in_the_documentation_are_those_of_the_records() -> None:
 
 
 def test_the_scores_of_learners_in_the_readme_are_those_of_their_page() -> None:
-    (path,) = (ROOT / "results" / "site").glob("quick-updates=4000*/leaderboard.json")
+    (path,) = (ROOT / "results" / "site").glob("quick-updates=4000*-continuous/leaderboard.json")
     rows = [row for row in json.loads(path.read_text())["rows"] if row["augmenter"] == "original"]
     cells = {(row["task"], row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows}
     places = [(task, dataset) for task in ("mpe/spread", "mpe/tag") for dataset in ("expert", "medium", "exp-m")]
     learners = sorted({learner for _, _, learner in cells} - {"all"})
     assert len(learners) == 9
     for learner in learners:
-        assert f"| `{learner}` | {' | '.join(cells[*place, learner] for place in places)} |" in README.splitlines()
+        told = [cells.get((*place, learner), "not run yet") for place in places]
+        assert f"| `{learner}` | {' | '.join(told)} |" in README.splitlines()
