@@ -43,7 +43,7 @@ def _training(device: str) -> Iterator[Measurement]:
     plain = _updates(yardstick, lambda: yardstick(*_only(inputs)), inputs[0][0], fused=False)
     detail = f"batch {BATCH}, H = 8, {AGENTS} agents, {FEATURES} features, Adam included, {device}"
     for width, target, count in ((PAPER, TRAINING_TARGET, 1), (QUICK, QUICK_TARGET, 10)):
-        ours, theirs = _in_turn(_our_updates(width, inputs, count), plain, device)
+        ours, theirs = interleaved_seconds(_our_updates(width, inputs, count), plain, repetitions=3, device=device)
         if width == PAPER:
             steps = [1 / seconds for seconds in theirs]
             yield summarise("diffusion/train/yardstick", steps, unit="steps/s", detail=f"width {PAPER}, {detail}")
@@ -61,7 +61,7 @@ def _training(device: str) -> Iterator[Measurement]:
 def _five_seeds(device: str) -> Iterator[Measurement]:
     inputs = _inputs(device, horizon=8, replicas=SEEDS)
     alone = _our_updates(QUICK, tuple(value[:1] for value in inputs), 2 * SEEDS)  # type: ignore[arg-type]  # four
-    five, one = _in_turn(_our_updates(QUICK, inputs, 2), alone, device)
+    five, one = interleaved_seconds(_our_updates(QUICK, inputs, 2), alone, repetitions=3, device=device)
     yield summarise(
         f"diffusion/train/width {QUICK}: speed-up of five seeds",
         list(np.divide(one, five)),
@@ -91,7 +91,7 @@ def _sampling(device: str, horizon: int) -> Iterator[Measurement]:
 
     label = f"diffusion/sample/H = {horizon}"
     scaled = f"{STEPS} guided steps, from {MEASURED_STEPS} measured, batch {BATCH}, width {PAPER}, {device}"
-    fast, slow = _in_turn(one_batch(folded(unet)), two_calls, device)
+    fast, slow = interleaved_seconds(one_batch(folded(unet)), two_calls, repetitions=3, device=device)
     segments = MEASURED_STEPS / STEPS * BATCH  # whole segments that the measured steps amount to
     yield summarise(f"{label}/yardstick", [segments / s for s in slow], unit="segments/s", detail=scaled)
     yield summarise(f"{label}/folded", [segments / s for s in fast], unit="segments/s", detail=scaled)
@@ -102,11 +102,13 @@ def _sampling(device: str, horizon: int) -> Iterator[Measurement]:
         detail="folded and in one batch over the yardstick in two calls, float32",
         target=SAMPLING_TARGET if horizon == 8 else None,
     )
-    fast, slow = _in_turn(one_batch(folded(unet)), one_call, device)
+    fast, slow = interleaved_seconds(one_batch(folded(unet)), one_call, repetitions=3, device=device)
     detail = "one batch either way, float32"
     yield summarise(f"{label}: folded over unfolded", list(np.divide(slow, fast)), unit="x", detail=detail)
     if horizon == 8:
-        half, single = _in_turn(one_batch(folded(unet, torch.bfloat16)), one_batch(folded(unet)), device)
+        half, single = interleaved_seconds(
+            one_batch(folded(unet, torch.bfloat16)), one_batch(folded(unet)), repetitions=3, device=device
+        )
         detail = "bfloat16 over float32, both folded; an approximation"
         yield summarise(f"{label}: speed-up of bfloat16", list(np.divide(single, half)), unit="x", detail=detail)
 
@@ -151,17 +153,3 @@ def _updates(
             adam.step()
 
     return train
-
-
-def _in_turn(first: Action, second: Action, device: str) -> tuple[list[float], list[float]]:
-    """Wall seconds of both, three repetitions, with the device idle at either end."""
-
-    def settled(action: Action) -> Action:
-        def run() -> None:
-            action()
-            if device != "cpu":
-                torch.cuda.synchronize(device)
-
-        return run
-
-    return interleaved_seconds(settled(first), settled(second), repetitions=3)

@@ -93,16 +93,33 @@ def seconds_of(action: Callable[[], object], *, repetitions: int, warm_up: int =
 
 
 def interleaved_seconds(
-    first: Callable[[], object], second: Callable[[], object], *, repetitions: int
+    first: Callable[[], object], second: Callable[[], object], *, repetitions: int, device: str = "cpu"
 ) -> tuple[list[float], list[float]]:
-    """Wall seconds of two actions taken in turn, so that a slow spell of the machine hits both."""
+    """Wall seconds of two actions taken in turn, so that a slow spell of the machine hits both.
+
+    An accelerator is idle when an action begins, and again when it counts as done.
+    """
     taken: tuple[list[float], list[float]] = ([], [])
-    for action in (first, second):
+    both = [_settled(action, device) for action in (first, second)]
+    for action in both:
         action()
     for _ in range(repetitions):
-        for action, seconds in zip((first, second), taken, strict=True):
+        for action, seconds in zip(both, taken, strict=True):
             seconds += seconds_of(action, repetitions=1, warm_up=0)
     return taken
+
+
+def _settled(action: Callable[[], object], device: str) -> Callable[[], object]:
+    if device == "cpu":
+        return action
+
+    def run() -> None:
+        import torch  # costs seconds, which a message of `bench timing --help` need not wait for
+
+        action()
+        torch.cuda.synchronize(device)
+
+    return run
 
 
 class Side(NamedTuple):

@@ -41,7 +41,6 @@ steps."""
 TARGET, FEW_STEPS_TARGET = 2.0, 8.0
 
 Network = Callable[[Tensor, Tensor], Tensor]
-Ratios = tuple[list[float], list[float]]
 
 
 def measure(device: str) -> Iterator[Measurement]:
@@ -62,8 +61,11 @@ def _one(name: str, tokens: Tensor, plain: nn.Module, device: str) -> Iterator[M
     apart = tokens[:, 0] if name == "synther" else tokens
     rates = {"lr": 3e-4, "weight_decay": 0.0} if name == "synther" else {"lr": 2e-4, "weight_decay": 1e-4}
     count = UPDATES[name]
-    ours, theirs = _in_turn(
-        _our_updates(name, tokens, count, device), plain_updates(plain, apart, BATCH, count, **rates), device
+    ours, theirs = interleaved_seconds(
+        _our_updates(name, tokens, count, device),
+        plain_updates(plain, apart, BATCH, count, **rates),
+        repetitions=3,
+        device=device,
     )
     label = f"transition/{name}/train"
     yield from _against(
@@ -78,14 +80,14 @@ def _one(name: str, tokens: Tensor, plain: nn.Module, device: str) -> Iterator[M
     x = tokens[:ROWS]
     in_plain_form = _sampler_step(stochastic, _plain_denoiser(plain), x)
     own = {s: _as_fitted(_sampler_step(s, denoiser_of(network), x), device) for s in (stochastic, few)}
-    ours, theirs = _in_turn(own[stochastic], in_plain_form, device)
+    ours, theirs = interleaved_seconds(own[stochastic], in_plain_form, repetitions=3, device=device)
     label = f"transition/{name}/sample"
     detail = f"{len(stochastic.gammas)} stochastic steps, from one measured, {ROWS} at once, {detail}"
     fast, slow = ([_a_second(stochastic, s) for s in seconds] for seconds in (ours, theirs))
     yield from _against(label, fast, slow, "transitions/s", detail)
     if "sample" in published:
         yield _over_published(label, fast, published["sample"], TARGET)
-    ours, theirs = _in_turn(own[few], in_plain_form, device)
+    ours, theirs = interleaved_seconds(own[few], in_plain_form, repetitions=3, device=device)
     fast, slow = [_a_second(few, s) for s in ours], [_a_second(stochastic, s) for s in theirs]
     label = f"{label}, {len(few.gammas)} deterministic steps"
     detail = f"over {len(stochastic.gammas)} stochastic steps of the plain form"
@@ -187,20 +189,6 @@ def _a_second(sampler: HeunSampler, seconds: float) -> float:
 def _fast(device: str) -> contextlib.AbstractContextManager[object]:
     """Products as a fit on this device computes them."""
     return fast_matmul() if device == "cpu" else contextlib.nullcontext()
-
-
-def _in_turn(first: Callable[[], object], second: Callable[[], object], device: str) -> Ratios:
-    """Wall seconds of both, three repetitions, with the device idle at either end."""
-
-    def settled(action: Callable[[], object]) -> Callable[[], object]:
-        def run() -> None:
-            action()
-            if device != "cpu":
-                torch.cuda.synchronize(device)
-
-        return run
-
-    return interleaved_seconds(settled(first), settled(second), repetitions=3)
 
 
 def _samplers_apart(name: str, device: str) -> Iterator[Measurement]:
