@@ -36,10 +36,11 @@ class PlainCQLAgent:
         self.target_actor, self.target_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
         self._of_actor = torch.optim.Adam(self.actor.parameters(), lr=RATE)
         self._of_critics = torch.optim.Adam(self.critics.parameters(), lr=RATE)
+        self._generator = torch.Generator().manual_seed(0)
 
     def update(self, o: Tensor, a: Tensor, r: Tensor, o2: Tensor, ends: Tensor) -> None:
         """One step of the critics, one of the actor, one of the targets: (B, D), (B, A), (B,), (B, D), (B,)."""
-        candidates = torch.rand(len(o) * SAMPLES, a.shape[1]) * 2 - 1
+        candidates = torch.rand(len(o) * SAMPLES, a.shape[1], generator=self._generator) * 2 - 1
         self._step(self._of_critics, self.critics, self.critic_loss(o, a, r, o2, ends, candidates))
         self._step(self._of_actor, self.actor, self.actor_loss(o))
         with torch.no_grad():

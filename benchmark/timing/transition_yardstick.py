@@ -25,7 +25,7 @@ class Fourier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.randn(FREQUENCIES))
+        self.register_buffer("frequencies", torch.randn(FREQUENCIES, generator=torch.Generator().manual_seed(0)))
 
     def forward(self, c: Tensor) -> Tensor:
         """(...) -> (..., 17)."""
@@ -111,14 +111,17 @@ class PlainTransformer(nn.Module):
 def plain_updates(network: nn.Module, tokens: Tensor, batch_size: int, count: int, **adam: float) -> Callable[[], None]:
     """So many training steps: a batch of tokens (S, ..., F), noise, EDM's loss, its gradient clipped, AdamW."""
     optimiser, process = torch.optim.AdamW(network.parameters(), **adam), EDMProcess()  # type: ignore[arg-type]
+    device = tokens.device
+    generator = torch.Generator(device).manual_seed(0)
 
     def train() -> None:
         network.train()
         for _ in range(count):
-            clean = tokens[torch.randint(len(tokens), (batch_size,), device=tokens.device)]
-            level = torch.randn(batch_size, device=tokens.device)
+            clean = tokens[torch.randint(len(tokens), (batch_size,), device=device, generator=generator)]
+            level = torch.randn(batch_size, device=device, generator=generator)
             level = level.view(-1, *(1,) * (clean.dim() - 2)).expand(clean.shape[:-1])
-            loss = process.losses(network, clean, level, torch.randn_like(clean)).mean()
+            noise = torch.randn(clean.shape, device=device, generator=generator)
+            loss = process.losses(network, clean, level, noise).mean()
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)

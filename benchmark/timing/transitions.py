@@ -161,11 +161,12 @@ def _plain_denoiser(network: nn.Module) -> DenoiseAt:
 
 def _sampler_step(sampler: HeunSampler, denoise: DenoiseAt, x: Tensor) -> Callable[[], object]:
     """One step in the middle, of two evaluations, with noise where the sampler adds some."""
-    middle = len(sampler.gammas) // 2
+    middle, generator = len(sampler.gammas) // 2, torch.Generator(x.device).manual_seed(0)
 
     @torch.no_grad()
     def step() -> None:
-        fresh = torch.randn_like(x) if sampler.gammas[middle] > 0 else None
+        noisy = sampler.gammas[middle] > 0
+        fresh = torch.randn(x.shape, device=x.device, generator=generator) if noisy else None
         sampler.step(middle, x, denoise, fresh)
 
     return step

@@ -6,14 +6,14 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from methods.algorithms.reward_units import HasScale
+from methods.algorithms.reward_units import HasRewardScale
 from methods.algorithms.sequence_learner import Agent, SequenceLearner
 from methods.networks.filtered_policy import FilteredPolicy
 from methods.networks.policy import AgentPolicy
 from tasks.spec import TaskSpec
 
 
-class FilterConfig(HasScale, Protocol):
+class FilterConfig(HasRewardScale, Protocol):
     """What such a learner's config has beside others."""
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.algorithms.reward_units import HasScale
+from methods.algorithms.reward_units import HasRewardScale
 from methods.algorithms.team import Team, Views, views
 from methods.algorithms.training import Losses, Parts, descend
 from methods.algorithms.transition_learner import TransitionLearner
@@ -57,7 +57,7 @@ LOCOMOTION = replace(
 )
 
 
-class TD3Config(HasScale, Protocol):
+class TD3Config(HasRewardScale, Protocol):
     """What a learner of this kind reads of its config, whatever else that holds."""
 
     @property

@@ -17,14 +17,15 @@ from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
 
-class HasScale(Protocol):
-    """A config that says what rewards are divided by."""
+class HasRewardScale(Protocol):
+    """A config that may say what rewards are divided by."""
 
-    def scale(self, spec: TaskSpec) -> float:
-        """Above 0."""
+    @property
+    def reward_scale(self) -> float | None:
+        """None: see the function of that name."""
 
 
-def reward_scale(given: float | None, spec: TaskSpec, least: float = 1.0) -> float:
+def reward_scale(given: float | None, spec: TaskSpec, least: float) -> float:
     """What rewards are divided by: `given`, or a step's share of the expert's return (inferred).
 
     Args:

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
-from methods.algorithms.reward_units import HasScale, in_units
+from methods.algorithms.reward_units import HasRewardScale, in_units, reward_scale
 from methods.algorithms.training import Trainer, final_losses, train
 from methods.algorithms.transition_learner import require_transitions
 from methods.base import Arrays, Learner, Run, UnsupportedError
@@ -21,7 +21,7 @@ from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
 Agent = GRUAgent | MLPAgent
-ConfigT = TypeVar("ConfigT", bound=HasScale)
+ConfigT = TypeVar("ConfigT", bound=HasRewardScale)
 
 
 class SequenceTrainer(Trainer[SequenceBatch], Protocol):
@@ -39,11 +39,13 @@ class SequenceLearner(Learner[ConfigT], ABC):
         name: in messages.
         stream: of the batches; None: the learner's own. Learners that share one compare on the same batches.
         acting: how many networks a policy consists of.
+        least_scale: what rewards are at least divided by, see `reward_scale`.
     """
 
     name: ClassVar[str]
     stream: ClassVar[str | None] = None
     acting: int = 1
+    least_scale: ClassVar[float] = 1.0
 
     @abstractmethod
     def recurrent(self, spec: TaskSpec) -> bool:
@@ -90,7 +92,7 @@ class SequenceLearner(Learner[ConfigT], ABC):
         spec, replicas = require_transitions(self, data, run), len(data)
         if self.recurrent(spec):
             self._require_episodes(data)
-        data = in_units(data, self.config.scale(spec))
+        data = in_units(data, reward_scale(self.config.reward_scale, spec, self.least_scale))
         trainer, (updates, batch_size) = self.new_trainer(data, run), self.own_budget(spec)
         updates = updates if run.budget.updates is None else run.budget.updates
         batches = self.batches(data, run, f"{self.stream or self.name}/batches", updates, batch_size)

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, TypeVar
 import numpy as np
 from torch import nn
 
-from methods.algorithms.reward_units import HasScale, in_units
+from methods.algorithms.reward_units import HasRewardScale, in_units, reward_scale
 from methods.algorithms.training import Trainer, final_losses, train
 from methods.base import Arrays, Learner, Run, UnsupportedError
 from methods.data.batches import TransitionBatch, joint_transitions
@@ -18,7 +18,7 @@ from tasks.common.errors import DataError, UsageError
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
-ConfigT = TypeVar("ConfigT", bound=HasScale)
+ConfigT = TypeVar("ConfigT", bound=HasRewardScale)
 
 
 class TransitionTrainer(Trainer[TransitionBatch], Protocol):
@@ -45,10 +45,12 @@ class TransitionLearner(Learner[ConfigT], ABC):
     Attributes:
         name: in messages, and of its random streams.
         policy_class: what acts with the agents that it trains.
+        least_scale: what rewards are at least divided by, see `reward_scale`.
     """
 
     name: ClassVar[str]
     policy_class: ClassVar[type[AgentPolicy]] = AgentPolicy
+    least_scale: ClassVar[float] = 1.0
 
     @abstractmethod
     def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
@@ -65,7 +67,7 @@ class TransitionLearner(Learner[ConfigT], ABC):
     def fit(self, data: Sequence[OfflineDataset], run: Run) -> AgentPolicy:
         """Trains R teams at once. Diagnosis: `final_<loss>` for each loss that the trainer reports."""
         spec, replicas = require_transitions(self, data, run), len(data)
-        data = in_units(data, self.config.scale(spec))
+        data = in_units(data, reward_scale(self.config.reward_scale, spec, self.least_scale))
         trainer, (updates, batch_size) = self.new_trainer(data, run), self.own_budget(spec)
         updates = updates if run.budget.updates is None else run.budget.updates
         batches = joint_transitions(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.algorithms.joint import joint_state, state_size, team_reward
-from methods.algorithms.reward_units import require_reward_scale, reward_scale
+from methods.algorithms.reward_units import require_reward_scale
 from methods.algorithms.sequence_learner import Agent, SequenceLearner, shared_agent, unrolled
 from methods.algorithms.training import Losses, Parts, descend, named_tensors
 from methods.base import Run, require
@@ -76,10 +76,6 @@ class ValueTeamConfig:
         require(0 < rate < float("inf"), owner, f"learning_rate={rate}", "a finite number above 0")
         require(0 <= self.discount <= 1, owner, f"discount={self.discount}", "a number in [0, 1]")
         require(isinstance(self.normalise, bool), owner, f"normalise={self.normalise}", "true or false")
-
-    def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by."""
-        return reward_scale(self.reward_scale, spec)
 
     def settings(self, spec: TaskSpec) -> ValueSettings:
         """What a trainer needs; no clipping, as OG-MARL."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from methods.algorithms.reward_units import HasScale
+from methods.algorithms.reward_units import HasRewardScale
 from methods.algorithms.sequence_learner import Agent, SequenceLearner, unrolled
 from methods.base import Run, UnsupportedError
 from methods.data.sequences import SequenceBatch
@@ -20,7 +20,7 @@ from methods.networks.agents import GRUAgent, MLPAgent
 from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
-ConfigT = TypeVar("ConfigT", bound=HasScale)
+ConfigT = TypeVar("ConfigT", bound=HasRewardScale)
 
 
 class WeightedCloningLearner(SequenceLearner[ConfigT], ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from methods.algorithms.reward_units import require_reward_scale, reward_scale
+from methods.algorithms.reward_units import require_reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -91,10 +91,6 @@ class BCQConfig:
             value = getattr(self, name)
             left_open = value is None and name == "normalise"
             require(left_open or isinstance(value, bool), "bcq", f"{name}={value}", "true or false")
-
-    def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by."""
-        return reward_scale(self.reward_scale, spec)
 
     def sizes(self, spec: TaskSpec) -> Sizes:
         """The fields that may be None, decided for one task."""

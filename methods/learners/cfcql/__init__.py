@@ -40,6 +40,4 @@ class CFCQL(TwoForms[CFCQLConfig]):
     )
     of_discrete = frozenset({"memory", "trace", "td_weight", "mixer_embed", "mixer_hidden", "target_every"})
 
-    # Behind batch normalisation a shift of all actions has no other gradient than that of the penalty. Out of rounding
-    # errors Adam would make steps of full length.
-    tiny_params = MappingProxyType({"output_penalty": 0.1, "behaviour_updates": 5})
+    tiny_params = MappingProxyType({"behaviour_updates": 5})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from methods.algorithms.reward_units import require_reward_scale, reward_scale
+from methods.algorithms.reward_units import require_reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -134,10 +134,6 @@ class CFCQLConfig:
         normalise = self.normalise
         require(normalise is None or isinstance(normalise, bool), "cfcql", f"normalise={normalise}", "true or false")
         require(isinstance(self.batch_norm, bool), "cfcql", f"batch_norm={self.batch_norm}", "true or false")
-
-    def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by."""
-        return reward_scale(self.reward_scale, spec)
 
     def settings(self, spec: TaskSpec) -> Settings:
         """All fields decided for one task."""

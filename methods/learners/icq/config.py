@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from methods.algorithms.reward_units import require_reward_scale, reward_scale
+from methods.algorithms.reward_units import require_reward_scale
 from methods.base import added, require
 from methods.objectives.densities import DENSITIES
 from tasks.spec import TaskSpec
@@ -123,11 +123,3 @@ class ICQConfig:
             preset = LOCOMOTION if spec.family == "mamujoco" else PARTICLES
         own = {f.name: getattr(self, f.name) for f in fields(Sizes) if getattr(self, f.name) is not None}
         return replace(preset, **own)
-
-    def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by: α is meant for advantages of the order of SMAC's rewards.
-
-        A larger spread of values would put all the weight of a batch on one transition, and make the weights of targets
-        far from 1.
-        """
-        return reward_scale(self.reward_scale, spec)

@@ -5,8 +5,6 @@ Pan et al. 2022, "Plan Better Amid Conservatism". MA-CQL is OMAR without the sea
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 from methods.algorithms.two_forms import TwoForms
 from methods.learners.omar.config import OMARConfig as OMARConfig
 from methods.learners.omar.continuous import ContinuousOMAR
@@ -45,7 +43,3 @@ class OMAR(TwoForms[OMARConfig]):
         }
     )
     of_discrete = frozenset({"memory", "critic_hidden", "trace", "target_every", "exploration", "per_timestep_updates"})
-
-    # Behind batch normalisation a shift of all actions has no other gradient than that of the penalty. Out of rounding
-    # errors Adam would make steps of full length.
-    tiny_params = MappingProxyType({"output_penalty": 0.1})

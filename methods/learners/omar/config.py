@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from math import isfinite
 
 from methods.algorithms.independent_td3 import Sizes, decided
-from methods.algorithms.reward_units import require_reward_scale, reward_scale
+from methods.algorithms.reward_units import require_reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -130,10 +130,6 @@ class OMARConfig:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         optional = value is None and name in ("hidden", "batch_size")
         require(optional or whole, "omar", f"{name}={value}", "a whole number, 1 or more")
-
-    def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by."""
-        return reward_scale(self.reward_scale, spec)
 
     def weights(self, preset: Weights) -> Weights:
         """τ and α_cql, decided."""

@@ -27,6 +27,7 @@ class OMIGA(WeightedCloningLearner[OMIGAConfig]):
     Config = OMIGAConfig
     version = 2
     name: ClassVar[str] = "omiga"
+    least_scale: ClassVar[float] = 1e-6  # also up: z is clipped at ±10, so that values must be of the order of α
 
     def memory(self, spec: TaskSpec) -> str:
         """The config's."""

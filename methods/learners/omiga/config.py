@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from methods.algorithms.reward_units import require_reward_scale, reward_scale
+from methods.algorithms.reward_units import require_reward_scale
 from methods.base import require
 from methods.objectives.densities import DENSITIES
 from tasks.spec import TaskSpec
@@ -60,7 +60,3 @@ class OMIGAConfig:
         Their recorded noise is cut at the bounds, where a squashed density has its poles.
         """
         return self.density or ("centred" if spec.family == "mpe" else "squashed")
-
-    def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by, here also up: z is clipped at ±10, so that values must be of the order of α."""
-        return reward_scale(self.reward_scale, spec, least=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from methods.algorithms.independent_td3 import Sizes, decided
-from methods.algorithms.reward_units import require_reward_scale, reward_scale
+from methods.algorithms.reward_units import require_reward_scale
 from methods.base import require
 from tasks.spec import TaskSpec
 
@@ -59,10 +59,6 @@ class TD3BCConfig:
         require(0 <= self.discount <= 1, "td3bc", f"discount={self.discount}", "a number in [0, 1]")
         known = self.normalise is None or isinstance(self.normalise, bool)
         require(known, "td3bc", f"normalise={self.normalise}", "true or false")
-
-    def scale(self, spec: TaskSpec) -> float:
-        """What rewards are divided by."""
-        return reward_scale(self.reward_scale, spec)
 
     def sizes(self, spec: TaskSpec) -> Sizes:
         """The fields that may be None, decided for one task."""

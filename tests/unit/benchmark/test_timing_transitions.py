@@ -90,7 +90,6 @@ def test_plain_sparsemax_has_the_same_values_and_gradients() -> None:
 
 
 def test_plain_updates_learn() -> None:
-    torch.manual_seed(0)
     network, tokens = PlainResidualMLP(2, 16), torch.ones(50, 2)
     before = [p.detach().clone() for p in network.parameters()]
     plain_updates(network, tokens, 8, 3, lr=1e-3)()

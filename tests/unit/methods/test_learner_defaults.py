@@ -31,7 +31,6 @@ from methods.learners.td3bc.config import CHOICES, TD3BCConfig
 from methods.learners.td3bc.discrete import DiscreteTD3BC
 from methods.networks.agents import GRUAgent
 from tasks.common.errors import UsageError
-from tasks.spec import ScoreReferences, TaskSpec
 from tests.unit.methods.problems import own_generators
 from tests.unit.methods.small_trainers import AGENTS, REPLICAS, generators
 
@@ -116,24 +115,10 @@ SCALED = [TD3BCConfig, OMARConfig, CFCQLConfig, BCQConfig, ICQConfig, OMIGAConfi
 
 
 @pytest.mark.parametrize("config", SCALED)
-def test_rewards_are_scaled_by_the_task_alone(config: Any) -> None:
-    """By the expert's return over six steps, never up; OMIGA's advantages are clipped, and it scales up as well."""
-    assert config().scale(PARTICLES) == 1.0  # nobody has measured its references
-    assert config().scale(with_expert(-60.0)) == 10.0
-    assert config().scale(with_expert(3.0)) == (0.5 if config is OMIGAConfig else 1.0)
-    assert config(reward_scale=3.0).scale(with_expert(-60.0)) == config(reward_scale=3.0).scale(PARTICLES) == 3.0
-
-
-@pytest.mark.parametrize("config", SCALED)
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), True])
 def test_what_rewards_are_divided_by_is_above_zero(config: Any, scale: float) -> None:
     with pytest.raises(UsageError, match="reward_scale=.*, expected a finite number above 0"):
         config(reward_scale=scale)
-
-
-def with_expert(expert: float) -> TaskSpec:
-    references = ScoreReferences(random_return=0.0, expert_return=expert, episodes=1, seed=0, provenance="")
-    return replace(PARTICLES, score_references=references)
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
