@@ -19,6 +19,7 @@ from methods.learners import LEARNERS
 from tasks.common.errors import UsageError
 from tasks.common.registry import Registry
 from tasks.common.selector import Scalar, Selector
+from tasks.spec import TaskSpec
 
 MethodT = TypeVar("MethodT", bound=Configurable[Any])
 
@@ -43,11 +44,6 @@ class Choice(Generic[MethodT]):
         return self.method_class.from_params(self.params)
 
     @property
-    def version(self) -> int:
-        """The version of the method's behaviour."""
-        return self.method_class.version
-
-    @property
     def source(self) -> str:
         """The digest of the method's import closure."""
         return source_digest(self.target.partition(":")[0])
@@ -56,19 +52,20 @@ class Choice(Generic[MethodT]):
         """All fields of the config, as plain values."""
         return dataclasses.asdict(self.build().config)
 
-    def identity(self, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """What determines the method's behaviour, for keys; `without` names config fields to leave out."""
+    def identity(self, spec: TaskSpec, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """What determines the method's behaviour on a task, for keys; `without` names config fields to leave out."""
         config = {name: value for name, value in identity_of(self.build().config).items() if name not in without}
-        return {"target": self.target, "version": self.version, "config": config}
+        return {"target": self.target, "version": self.method_class.version_on(spec), "config": config}
 
-    def as_recorded(self, source: str | None = None) -> Method:
-        """The method as records describe it; values that are no scalars become JSON text.
+    def as_recorded(self, spec: TaskSpec, source: str | None = None) -> Method:
+        """The method as records of runs on a task describe it; values that are no scalars become JSON text.
 
         `source` is the digest of the code that made what is recorded; None: of the code as it is now.
         """
         scalar = (bool, int, float, str, type(None))
         config = {k: v if isinstance(v, scalar) else canonical_json(v) for k, v in self.config().items()}
-        return Method(name=self.text, version=self.version, config=config, source_digest=source or self.source)
+        version = self.method_class.version_on(spec)
+        return Method(name=self.text, version=version, config=config, source_digest=source or self.source)
 
 
 def choose_augmenter(text: str) -> Choice[Augmenter[Any]]:

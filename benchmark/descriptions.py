@@ -14,7 +14,7 @@ from benchmark.choices import Choice, choose_augmenter, choose_learner
 from benchmark.matrix import load_matrix
 from benchmark.protocols import make_protocol
 from methods.augmenters import AUGMENTERS
-from methods.base import Augmenter
+from methods.base import Augmenter, Configurable
 from methods.learners import LEARNERS
 from tasks.common.errors import UnknownNameError
 from tasks.common.registry import Registry
@@ -75,6 +75,13 @@ def _own_comments(config: type[Any]) -> dict[str, str]:
     return found
 
 
+def _version(method: type[Configurable[Any]]) -> str:
+    """One number, or one by kind of actions."""
+    found = {kind: method.version_on(sample_spec(kind)) for kind in ("continuous", "discrete")}
+    first, *others = set(found.values())
+    return ", ".join(f"{number} ({kind} actions)" for kind, number in found.items()) if others else str(first)
+
+
 def _method(choice: Choice[Any], table: Registry[Any]) -> Document:
     method, config = choice.method_class, choice.build().config
     comments = field_comments(method.Config)
@@ -86,7 +93,7 @@ def _method(choice: Choice[Any], table: Registry[Any]) -> Document:
         "name": choice.text,
         "in short": table.entry(Selector.parse(choice.text).name).summary,
         "summary": inspect.getdoc(method) or "",
-        "version": choice.version,
+        "version": _version(method),
         "code": choice.target,
         "privileged": method.privileged,
     }

@@ -120,8 +120,8 @@ def _common(plan: GroupPlan, sources: Mapping[str, str | None]) -> dict[str, Any
         "variant": spec.variant,
         "team_reward": spec.team_reward,
         "protocol_settings": _settings(plan),
-        "augmenter": plan.augmenter.as_recorded(sources.get("augmented")),
-        "learner": plan.learner.as_recorded(sources.get("policy")),
+        "augmenter": plan.augmenter.as_recorded(spec, sources.get("augmented")),
+        "learner": plan.learner.as_recorded(spec, sources.get("policy")),
     }
 
 

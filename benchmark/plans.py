@@ -76,7 +76,7 @@ class GroupPlan:
         method = self.augmenter.method_class
         if not method.trains:
             return None
-        parts = self.augmenter.identity(without=frozenset(method.generation_fields))
+        parts = self.augmenter.identity(self.spec, without=frozenset(method.generation_fields))
         return Key(
             "fit",
             {
@@ -99,7 +99,7 @@ class GroupPlan:
             "augmented",
             {
                 "dataset": self.dataset_key.digest,
-                **self.augmenter.identity(),
+                **self.augmenter.identity(self.spec),
                 "seed": self.augmentation_seed(seed),
                 "amount_ratio": self.protocol.amount_ratio,
                 "extra_data": extra,
@@ -116,7 +116,7 @@ class GroupPlan:
                 "dataset": self.dataset_key.digest,
                 "augmented": augmented.digest if augmented else None,
                 "mix": str(self.protocol.mix) if augmented else None,
-                **self.learner.identity(),
+                **self.learner.identity(self.spec),
                 "seed": self.learner_seed(seed),
                 "updates": self.protocol.updates,
                 "batch_size": self.protocol.batch_size,

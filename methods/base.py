@@ -79,6 +79,11 @@ class Configurable(Generic[ConfigT]):
         return cls(make_config(cls.Config, params, cls.__name__))
 
     @classmethod
+    def version_on(cls, spec: TaskSpec) -> int:
+        """The version of what runs on this task."""
+        return cls.version
+
+    @classmethod
     def tiny(cls, params: Mapping[str, Scalar] | None = None) -> Self:
         """The same code path at a size that takes seconds on a CPU; contract tests use it."""
         return cls.from_params(params or {})

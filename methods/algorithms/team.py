@@ -76,9 +76,13 @@ class Team:
         numbered = {f"{name}.{i}": tensor for name, tensors in rest.items() for i, tensor in enumerate(tensors)}
         return {**named_tensors(agent=self.agent), **numbered}
 
+    def outputs(self, observations: Tensor) -> Tensor:
+        """What the actors give of scaled observations (G, B, D), their tanh being the actions: (G, B, A)."""
+        return perceptron(self.actor_parameters, observations)
+
     def act(self, observations: Tensor) -> Tensor:
         """π(o) in [−1, 1] of scaled observations (G, B, D): (G, B, A)."""
-        return perceptron(self.actor_parameters, observations).tanh()
+        return self.outputs(observations).tanh()
 
     def target_act(self, observations: Tensor) -> Tensor:
         """π̄(o), like `act`."""

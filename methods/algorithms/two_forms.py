@@ -20,7 +20,8 @@ class TwoForms(Learner[ConfigT]):
     """Hands data to the form that their task's actions ask for.
 
     Attributes:
-        continuous, discrete: the forms, learners with this config.
+        continuous, discrete: the forms, learners with this config. The `version` of one is raised where it changes
+            alone, so that results of the other stay valid.
         of_continuous, of_discrete: fields of the config that one form alone reads.
         tiny_params: of `tiny`, for whichever form reads them.
     """
@@ -39,6 +40,15 @@ class TwoForms(Learner[ConfigT]):
         made._unread = frozenset(cls.tiny_params)
         return made
 
+    @classmethod
+    def version_on(cls, spec: TaskSpec) -> int:
+        """`version` and how often the form for these actions changed alone."""
+        return cls.version + cls._form_class(spec).version - 1
+
+    @classmethod
+    def _form_class(cls, spec: TaskSpec) -> type[Learner[Any]]:
+        return cls.discrete if spec.action.discrete else cls.continuous
+
     def form(self, spec: TaskSpec) -> Learner[Any]:
         """The learner behind the name.
 
@@ -54,7 +64,7 @@ class TwoForms(Learner[ConfigT]):
                     f"{spec.id}: {field.name}={value} has no meaning for {kind} actions, which this task has. "
                     "Leave it out."
                 )
-        return (self.discrete if spec.action.discrete else self.continuous)(self.config)
+        return self._form_class(spec)(self.config)
 
     def needs_episodes(self, spec: TaskSpec) -> str | None:
         """What the form says."""

@@ -12,7 +12,13 @@ from tasks.common.registry import Registry
 from tasks.common.selector import Scalar
 
 _OMAR_SPREAD = 2_001  # updates an agent in OMAR's repository on `spread` and `tag`; the papers that cite it say nothing
-_OMAR: dict[str, Scalar] = {"discount": 0.95, "updates": _OMAR_SPREAD, "batch_norm": True, "reward_scale": 1.0}
+_OMAR: dict[str, Scalar] = {
+    "discount": 0.95,
+    "updates": _OMAR_SPREAD,
+    "batch_norm": True,
+    "penalised": "actions",
+    "reward_scale": 1.0,
+}
 
 
 def add_presets(table: Registry[type[Learner[Any]]]) -> None:
@@ -47,7 +53,9 @@ def add_presets(table: Registry[type[Learner[Any]]]) -> None:
         updates=_OMAR_SPREAD,
     )
     table.preset("omar", "mastars", "OMAR's repository", **_OMAR)
-    table.preset("cfcql", "mastars", "CFCQL's repository", discount=0.95, batch_norm=True, reward_scale=1.0)
+    table.preset(
+        "cfcql", "mastars", "CFCQL's repository", discount=0.95, batch_norm=True, penalised="actions", reward_scale=1.0
+    )
 
     # INS, App. I and K.3: "hyper-parameters of the original papers", linking OMAR's, ICQ's and BCQ's repositories.
     table.preset("omar", "ins", "OMAR's repository", **_OMAR)

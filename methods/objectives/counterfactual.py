@@ -59,18 +59,18 @@ def weighted_push(q: Tensor, log_density: float, weights: Tensor) -> Tensor:
     return (weights * pushed).sum(dim=-1).mean(dim=-1).sum(dim=0)
 
 
-def counterfactual_actor_loss(q: Tensor, policy: Tensor, output_penalty: float) -> Tensor:
-    """−mean_{b,i} Q^1(s, a_{−i}, π_i(o_i)) + c Σ_i mean π_i² (CFCQL's repository).
+def counterfactual_actor_loss(q: Tensor, penalised: Tensor, output_penalty: float) -> Tensor:
+    """−mean_{b,i} Q^1(s, a_{−i}, π_i(o_i)) + c Σ_i mean u_i² (CFCQL's repository, u_i = π_i).
 
     Args:
         q: (..., B, N) of the joint actions in which agent i alone follows its policy.
-        policy: (..., B, N, A) π_i(o_i).
+        penalised: (..., B, N, A) u_i: π_i(o_i), or what the actor gives before its tanh.
         output_penalty: c.
 
     Returns:
         (...).
     """
-    return output_penalty * policy.square().mean(dim=(-3, -1)).sum(dim=-1) - q.mean(dim=(-2, -1))
+    return output_penalty * penalised.square().mean(dim=(-3, -1)).sum(dim=-1) - q.mean(dim=(-2, -1))
 
 
 # -- discrete actions -------------------------------------------------------------------------------------------------

@@ -39,6 +39,14 @@ def td3_bc_loss(q: Tensor, policy: Tensor, recorded: Tensor, alpha: float) -> Te
     return (policy - recorded).square().mean(dim=(-2, -1)) - weight * q.mean(dim=-1)
 
 
+PENALISED = ("outputs", "actions")
+"""What a small penalty on actors may hold down: their outputs u, before the tanh, or the actions tanh u.
+
+Where all |u| are large, tanh u is ±1 in float32 and has no gradient: the actor stands still for ever. A penalty on the
+actions has none there either.
+"""
+
+
 def mixed_actor_loss(q: Tensor, policy: Tensor, target: Tensor, tau: float) -> Tensor:
     """τ mean (π(o) − â)² − (1 − τ) mean Q(o, π(o)) (OMAR, Eq. 4).
 

@@ -79,8 +79,9 @@ def cases() -> dict[str, tuple[str, str, dict[str, Any], str]]:
         for text, (name, params) in named.items():
             method = table.load(name)
             for shape in SHAPES:
-                if method.unsupported(sample_spec(shape)) is None:
-                    found[f"{kind} {text} version {method.version} on {shape}"] = (kind, name, params, shape)
+                spec = sample_spec(shape)
+                if method.unsupported(spec) is None:
+                    found[f"{kind} {text} version {method.version_on(spec)} on {shape}"] = (kind, name, params, shape)
     return found
 
 

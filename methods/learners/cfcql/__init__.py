@@ -15,7 +15,7 @@ class CFCQL(TwoForms[CFCQLConfig]):
 
     Continuous actions: one twin critic of the joint action, which deterministic actors raise one at a time,
     L_Q = Σ_k mean (Q^k − y)² + α mean [Σ_i w_i logsumexp_j (Q^k(s, a_{−i}, a_i^j) − log p) − Q^k(s, a)],
-    L_π = −mean_{b,i} Q^1(s, a_{−i}, π_i(o_i)) + 1e-3 Σ_i mean π_i².
+    L_π = −mean_{b,i} Q^1(s, a_{−i}, π_i(o_i)) + 1e-3 Σ_i mean u_i², π_i = tanh u_i.
 
     Discrete actions: QMIX, L = c ⟨(Q_tot − G)²⟩ + α ⟨Σ_i w_i log Σ_a exp Q_tot(a_{−i}, a) − Q_tot(a)⟩ with available
     actions a and λ-returns G.
@@ -34,6 +34,7 @@ class CFCQL(TwoForms[CFCQLConfig]):
             "target_noise",
             "ca_ratio",
             "output_penalty",
+            "penalised",
             "batch_norm",
             "behaviour_samples",
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from methods.algorithms.reward_units import require_reward_scale
-from methods.base import require
+from methods.base import added, require
+from methods.objectives.td3 import PENALISED
 from tasks.spec import TaskSpec
 
 WEIGHTS = ("uniform", "behaviour")
@@ -92,12 +93,13 @@ class CFCQLConfig:
     behaviour_batch_size: int | None = None  # transitions, or episodes with memory=gru, whatever the protocol sets
     behaviour_learning_rate: float | None = None
 
-    # Continuous actions alone; all but the first and `batch_norm` as in CFCQL's repository.
+    # Continuous actions alone; all but the first, `penalised` and `batch_norm` as in CFCQL's repository.
     polyak: float | None = None  # ρ, share of the new weights in the targets
     cql_samples: int = 10  # K of each agent
     target_noise: float = 0.05  # σ of the actions in targets
     ca_ratio: int = 5  # steps of the critic a step of the actors
-    output_penalty: float = 1e-3  # on mean π(o)² of each agent
+    output_penalty: float = 1e-3  # on the mean square of what each actor gives
+    penalised: str = added("outputs")  # before its tanh (MATD3's repository; inferred), or "actions" after it, CFCQL's
     batch_norm: bool = False  # critics see actions standardised within their batch; its repository: true
     behaviour_samples: int = 20  # L of the estimate of ln β
 
@@ -129,6 +131,7 @@ class CFCQLConfig:
         rate, given = self.polyak, f"temperature={self.temperature}"
         require(rate is None or (_number(rate, 0) and 0 < rate <= 1), "cfcql", f"polyak={rate}", "a number in (0, 1]")
         require(self.temperature is None or _number(self.temperature), "cfcql", given, "a finite number")
+        require(self.penalised in PENALISED, "cfcql", f"penalised={self.penalised}", " or ".join(PENALISED))
         require(self.weights in (None, *WEIGHTS), "cfcql", f"weights={self.weights}", " or ".join(WEIGHTS))
         require(self.memory in ("gru", "none"), "cfcql", f"memory={self.memory}", "gru or none")
         normalise = self.normalise

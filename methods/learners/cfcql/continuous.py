@@ -39,11 +39,12 @@ class ContinuousCFCQL(TransitionLearner[CFCQLConfig]):
 
     y = r + γ (1 − e) min_k Q̄^k(s', clip(π̄(o') + ξ)), ξ ~ N(0, 0.05²), r the team's reward by the task's rule;
     L_Q = Σ_k mean (Q^k − y)² + α mean [Σ_i w_i logsumexp_j (Q^k(s, a_{−i}, a_i^j) − log p) − Q^k(s, a)];
-    L_π = −mean_{b,i} Q^1(s, a_{−i}, π_i(o_i)) + 1e-3 Σ_i mean π_i². `updates` counts steps of the critic: the first of
-    every `ca_ratio` comes with a step of the actors, the last with one of the targets.
+    L_π = −mean_{b,i} Q^1(s, a_{−i}, π_i(o_i)) + 1e-3 Σ_i mean u_i², π_i = tanh u_i. `updates` counts steps
+    of the critic: the first of every `ca_ratio` comes with a step of the actors, the last with one of the targets.
     """
 
     Config = CFCQLConfig
+    version = 2
     name: ClassVar[str] = "cfcql"
 
     def own_budget(self, spec: TaskSpec) -> tuple[int, int]:
@@ -199,12 +200,14 @@ class CFCQLTrainer:
 
     def actor_losses(self, seen: _Views) -> Tensor:
         """(R,) L_π."""
-        policy = self._act(self.actor_parameters, seen.observations)  # (R, B, N, A)
+        outputs = self._outputs(self.actor_parameters, seen.observations)
+        policy = outputs.tanh()  # (R, B, N, A)
         joint = counterfactual_actions(seen.actions, policy.unsqueeze(3)).squeeze(3)  # (R, B, N, N · A)
         joint = self._seen(joint, (1,))
         fixed = [p.detach() for p in self.critic_parameters]
         q = twin_values(fixed, seen.states, joint, first=True)[0]  # (R, B, N)
-        return counterfactual_actor_loss(q, policy, self._config.output_penalty)
+        penalised = outputs if self._config.penalised == "outputs" else policy
+        return counterfactual_actor_loss(q, penalised, self._config.output_penalty)
 
     def fit_behaviour(self, vae: BehaviourVAE, data: Sequence[OfflineDataset], run: Run) -> None:
         """Trains the model of the data, which stays as it is from then on."""
@@ -235,9 +238,13 @@ class CFCQLTrainer:
 
     def _act(self, parameters: Sequence[Tensor], observations: Tensor) -> Tensor:
         """π(o) in [−1, 1] of scaled observations (R, B, N, D): (R, B, N, A)."""
+        return self._outputs(parameters, observations).tanh()
+
+    def _outputs(self, parameters: Sequence[Tensor], observations: Tensor) -> Tensor:
+        """What the actors give before their tanh, shaped like `_act`."""
         replicas, batch, n, _ = observations.shape
         raw = perceptron(parameters, observations.transpose(1, 2).flatten(0, 1))  # (R · N, B, A)
-        return raw.tanh().view(replicas, n, batch, -1).transpose(1, 2)
+        return raw.view(replicas, n, batch, -1).transpose(1, 2)
 
     def _seen(self, actions: Tensor, batch: tuple[int, ...]) -> Tensor:
         """Joint actions as the critics get them; `batch` are the axes of the batch."""

@@ -39,6 +39,7 @@ class DiscreteCFCQL(SequenceLearner[CFCQLConfig]):
     """
 
     Config = CFCQLConfig
+    version = 1
     name: ClassVar[str] = "cfcql"
     stream: ClassVar[str | None] = "qmix"
 

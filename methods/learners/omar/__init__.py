@@ -15,8 +15,8 @@ class OMAR(TwoForms[OMARConfig]):
     """Conservative critics; actors are drawn to the best actions by Q^1, besides following Q.
 
     Continuous: L_Q = Σ_k mean (Q^k − y)² + α_cql Σ_k mean [logsumexp_a (Q^k(o, a) − log p(a)) − Q^k(o, a_data)],
-    y = r_i + γ (1 − e) min_k Q̄^k(o', π̄(o')); L_π = τ mean (π − â)² − (1 − τ) mean Q^1(o, π) + 1e-3 mean π²,
-    â found by a search.
+    y = r_i + γ (1 − e) min_k Q̄^k(o', π̄(o')); L_π = τ mean (π − â)² − (1 − τ) mean Q^1(o, π) + 1e-3 mean u²,
+    π = tanh u, â found by a search.
 
     Discrete: L_Q = Σ_k ⟨(Q^k − G)²⟩ + α_cql Σ_k ⟨logsumexp_a Q^k(s, o, a) − Q^k(s, o, a_data)⟩ over available a, G the
     smaller of the twins' λ-returns of r_i; L_π = −(1 − τ) ⟨A log π_ε(a_data)⟩ − τ ⟨log π(â)⟩,
@@ -39,6 +39,7 @@ class OMAR(TwoForms[OMARConfig]):
             "elites",
             "search_sigma",
             "output_penalty",
+            "penalised",
             "batch_norm",
         }
     )

@@ -7,7 +7,8 @@ from math import isfinite
 
 from methods.algorithms.independent_td3 import Sizes, decided
 from methods.algorithms.reward_units import require_reward_scale
-from methods.base import require
+from methods.base import added, require
+from methods.objectives.td3 import PENALISED
 from tasks.spec import TaskSpec
 
 SEARCHES = ("softmax", "elites")
@@ -82,7 +83,8 @@ class OMARConfig:
     samples: int = 10  # K of the search; continuous; OMAR's repository, MPE
     elites: int = 5  # of search=elites; continuous; OMAR's repository, HalfCheetah
     search_sigma: float = 2.0  # σ of the first candidates; continuous; OMAR's repository
-    output_penalty: float = 1e-3  # on mean π(o)²; continuous; OMAR's repository
+    output_penalty: float = 1e-3  # on the mean square of what actors give; continuous; OMAR's repository
+    penalised: str = added("outputs")  # before the tanh (inferred; MATD3's repository), or "actions"; continuous
     # Critics see actions standardised within their batch; continuous; false: inferred, OMAR's repository standardises.
     batch_norm: bool = False
 
@@ -121,6 +123,7 @@ class OMARConfig:
             optional = value is None and name == "normalise"
             require(optional or isinstance(value, bool), "omar", f"{name}={value}", "true or false")
         require(self.memory in ("gru", "none"), "omar", f"memory={self.memory}", "gru or none")
+        require(self.penalised in PENALISED, "omar", f"penalised={self.penalised}", " or ".join(PENALISED))
         require(self.search in SEARCHES, "omar", f"search={self.search}", " or ".join(SEARCHES))
         if self.search == "elites":
             require(2 <= self.elites <= self.samples, "omar", f"elites={self.elites}", f"2 to {self.samples} (samples)")

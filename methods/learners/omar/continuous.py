@@ -19,11 +19,11 @@ class ContinuousOMAR(IndependentTD3[OMARConfig]):
     """Conservative critics; actors are drawn to the best actions that a search on Q finds, besides following Q.
 
     Critics: Σ_k mean (Q^k − y)² + α_cql mean [logsumexp_a (Q^k(o, a) − log p(a)) − Q^k(o, a_data)], y without noise.
-    Actors: τ mean (π − â)² − (1 − τ) mean Q^1(o, π) + 1e-3 mean π².
+    Actors: τ mean (π − â)² − (1 − τ) mean Q^1(o, π) + 1e-3 mean u², π = tanh u.
     """
 
     Config = OMARConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "omar"
     small_actor: ClassVar[bool] = True
 
@@ -58,10 +58,12 @@ class ContinuousOMAR(IndependentTD3[OMARConfig]):
 
     def actor_losses(self, team: Team, seen: Views) -> Tensor:
         """OMAR, Eq. 4, by agent and replica; without the search where its weight is 0."""
-        tau, policy = self._weights.tau, team.act(seen.observations)
+        tau, outputs = self._weights.tau, team.outputs(seen.observations)
+        policy = outputs.tanh()
         q = team.first_q(seen.observations, policy.unsqueeze(2)).squeeze(-1)  # (G, B)
         found = self._found(team, seen, policy.detach()) if tau > 0 else policy.detach()
-        penalty = self.config.output_penalty * policy.square().mean(dim=(-2, -1))
+        penalised = outputs if self.config.penalised == "outputs" else policy
+        penalty = self.config.output_penalty * penalised.square().mean(dim=(-2, -1))
         return mixed_actor_loss(q, policy, found, tau) + penalty
 
     def _found(self, team: Team, seen: Views, policy: Tensor) -> Tensor:

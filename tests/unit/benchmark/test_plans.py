@@ -47,7 +47,7 @@ def test_what_cannot_change_a_number_changes_no_key() -> None:
 
 def test_a_new_version_is_another_artefact(monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan()
-    monkeypatch.setattr(made.augmenter.method_class, "version", made.augmenter.version + 1)
+    monkeypatch.setattr(made.augmenter.method_class, "version", made.augmenter.method_class.version + 1)
     assert changed(BASE, digests(plan())) == {"augmented", "policy", "evaluation"}
 
 
@@ -178,7 +178,8 @@ def test_models_that_cannot_be_built_are_refused_before_anything_runs(params: st
 
 
 def test_records_describe_configs_in_full() -> None:
-    method = plan(augmenter="rad-s[low=0.5]").augmenter.as_recorded()
+    made = plan(augmenter="rad-s[low=0.5]")
+    method = made.augmenter.as_recorded(made.spec)
     assert (method.name, method.config["low"], method.config["high"]) == ("rad-s[low=0.5]", 0.5, 1.2)
     assert set(method.config) == {field.name for field in dataclasses.fields(plan().augmenter.method_class.Config)}
 
