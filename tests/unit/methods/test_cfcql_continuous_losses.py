@@ -148,11 +148,13 @@ class Plain:
     def actor_loss(self) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
         chosen = [self.policy(self.actors, self.o[b]) for b in range(BATCH)]
+        outputs = self.made._config.penalised == "outputs"
+        held_down = [[x.atanh() if outputs else x for x in row] for row in chosen]
         for i in range(self.n):
             rows = [list(self.a[b]) for b in range(BATCH)]
             for b in range(BATCH):
                 rows[b][i] = chosen[b][i]
-                total = total + 1e-3 * chosen[b][i].square().mean() / BATCH
+                total = total + 1e-3 * held_down[b][i].square().mean() / BATCH
             total = total - torch.stack(self.q(0, rows)).sum() / (BATCH * self.n)
         return total
 
@@ -162,11 +164,12 @@ class Plain:
     [
         ("continuous", {}),
         ("one-agent", {}),
+        ("continuous", {"penalised": "actions"}),
         ("continuous", {"batch_norm": True}),
         ("continuous", {"weights": "behaviour", "temperature": -1.0}),
         ("continuous", {"weights": "behaviour", "temperature": 0.7}),
     ],
-    ids=["uniform", "one agent", "batch norm", "softmin", "softmax"],
+    ids=["uniform", "one agent", "penalised actions", "batch norm", "softmin", "softmax"],
 )
 def test_losses_and_gradients_equal_plain_loops(shape: str, config: dict[str, Any]) -> None:
     made, transitions = trainer(shape, **config), batch(shape)

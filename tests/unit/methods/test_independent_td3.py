@@ -102,9 +102,10 @@ def test_td3bc_equals_plain_loops(form: str) -> None:
             require_same_gradients(of_actors, loss, [plain.actor], g)
 
 
-def test_cql_equals_plain_loops() -> None:
+@pytest.mark.parametrize("penalised", ["outputs", "actions"])
+def test_cql_equals_plain_loops(penalised: str) -> None:
     made, transitions = team(), precise_transitions(DATA, BATCH)
-    learner = ContinuousOMAR(OMARConfig(hidden=HIDDEN, tau=0.0, conservatism=3.0, cql_samples=4))
+    learner = ContinuousOMAR(OMARConfig(hidden=HIDDEN, tau=0.0, conservatism=3.0, cql_samples=4, penalised=penalised))
     seen = views(transitions, made.agent, SPEC.action)
     uniform = draws((BATCH, 4, 2), 1, uniform=True)
     losses, q_data = critic_losses(learner, made, seen)
@@ -126,10 +127,27 @@ def test_cql_equals_plain_loops() -> None:
             torch.testing.assert_close(q_data[g], plain.q(0, plain.o, plain.a).mean())
             require_same_gradients(of_critics, loss, plain.critics, 2 * g)
 
-            policy = plain.actor(plain.o).tanh()
-            loss = -plain.q(0, plain.o, policy).mean() + 1e-3 * policy.square().mean()
+            outputs = plain.actor(plain.o)
+            held_down = outputs if penalised == "outputs" else outputs.tanh()
+            loss = -plain.q(0, plain.o, outputs.tanh()).mean() + 1e-3 * held_down.square().mean()
             torch.testing.assert_close(actor_losses[g], loss, atol=1e-6, rtol=1e-6)
             require_same_gradients(of_actors, loss, [plain.actor], g)
+
+
+def test_actors_in_the_corners_of_the_action_space_find_back() -> None:
+    """tanh 30 is 1 in float32 and has no gradient; a penalty on actions has none there either."""
+    transitions = next(joint_transitions(DATA, own_generators(4), batch_size=8, updates=1, device="cpu"))
+
+    def gradient(penalised: str) -> float:
+        learner = ContinuousOMAR(OMARConfig(hidden=HIDDEN, tau=0.0, penalised=penalised))
+        made = learner.new_team(DATA, Run(seeds=(0, 1)))
+        with torch.no_grad():
+            made.actor_parameters[-1].fill_(30.0)  # biases of the last layer
+        loss = learner.actor_losses(made, views(transitions, made.agent, SPEC.action)).sum()
+        return float(torch.autograd.grad(loss, made.actor_parameters[-1])[0].abs().min())
+
+    assert gradient("actions") == 0
+    assert gradient("outputs") > 0
 
 
 def test_the_penalty_may_draw_actions_of_the_policy() -> None:
