@@ -3,7 +3,8 @@
 A file holds `w0, b0, w1, b1, w2, b2` with the agent as leading axis (w: (N, in, out), b: (N, out)), or a single network
 that all agents share and that sees each agent's number (1, D + N, out). A training history has one more axis in front,
 the snapshot, in float16, and `episodes`, how long each snapshot acted. Policies of discrete actions explored with
-`epsilon`, or were drawn from where there is none. `medium` is the number of episodes until that level was reached, in
+`epsilon`, or were drawn from where there is none; those of continuous actions with deviation `noise`, 0.1 where there
+is none. `medium` is the number of episodes until that level was reached, in
 histories that go on to the expert. A single policy is drawn from if its file has an array `drawn`, else greedy.
 """
 
@@ -122,8 +123,8 @@ def load_policy(path: Path, rule: ActionRule) -> MLPPolicy | SoftmaxPolicy:
 def load_history(path: Path, rule: ActionRule, until: str = "medium") -> list[HistoryPhase]:
     """The phases of a training run: uniform exploration, then one actor after the other.
 
-    The actors of continuous tasks acted with Gaussian noise of 0.1; those of discrete ones with the file's ε, or as
-    they were drawn.
+    The actors of continuous tasks acted with the file's Gaussian noise, or one of 0.1; those of discrete ones with the
+    file's ε, or as they were drawn.
 
     Raises:
         StorageError: if the file cannot be read.
@@ -137,14 +138,15 @@ def load_history(path: Path, rule: ActionRule, until: str = "medium") -> list[Hi
         )
     drawn = rule == "argmax" and "epsilon" not in weights
     epsilon = weights.pop("epsilon", np.zeros(len(episodes) - 1))
-    noise = EXPLORATION_NOISE if rule == "tanh" else 0.0
+    usual = EXPLORATION_NOISE if rule == "tanh" else 0.0
+    noises = weights.pop("noise", np.full(len(episodes) - 1, usual))
     left = int(episodes.sum()) if until == "expert" or medium is None else int(medium[0])
     phases = [HistoryPhase(None, min(left, int(episodes[0])))]
-    for snapshot, (count, explored) in enumerate(zip(episodes[1:], epsilon, strict=True)):
+    for snapshot, (count, explored, noise) in enumerate(zip(episodes[1:], epsilon, noises, strict=True)):
         left -= phases[-1].episodes
         layers = {name: array[snapshot].astype(np.float32) for name, array in weights.items()}
         policy = SoftmaxPolicy(layers) if drawn else MLPPolicy(layers, rule)
-        phases.append(HistoryPhase(policy, min(left, int(count)), noise, float(explored)))
+        phases.append(HistoryPhase(policy, min(left, int(count)), float(noise), float(explored)))
     return [phase for phase in phases if phase.episodes]
 
 
@@ -171,7 +173,9 @@ def load_card(path: Path) -> dict[str, Any]:
 def stack_history(
     snapshots: Sequence[Mapping[str, NDArray[Any]]],
     episodes: Sequence[int],
+    *,
     epsilon: Sequence[float] | None = None,
+    noise: Sequence[float] | None = None,
     medium: int | None = None,
 ) -> Weights:
     """The arrays of a history file. `episodes` has the length of the uniform phase first, then one a snapshot."""
@@ -180,7 +184,8 @@ def stack_history(
     stacked: Weights = {
         name: np.stack([snapshot[name] for snapshot in snapshots]).astype(np.float16) for name in snapshots[0]
     }
-    extra: Weights = {} if epsilon is None else {"epsilon": np.asarray(epsilon, dtype=np.float32)}
+    explored = {"epsilon": epsilon, "noise": noise}
+    extra: Weights = {name: np.asarray(values, np.float32) for name, values in explored.items() if values is not None}
     if medium is not None:
         extra["medium"] = np.asarray([medium], dtype=np.int64)
     return {**stacked, "episodes": np.asarray(episodes, dtype=np.int64), **extra}

@@ -68,7 +68,9 @@ class TaskArena:
 class HasActors(Protocol):
     """A learner whose actors are perceptrons: weights and biases in turn, stacked by agent."""
 
-    actors: list[Tensor]
+    @property
+    def actors(self) -> list[Tensor]:
+        """Those of now."""
 
 
 class OnlineLearner(HasActors, Protocol):
@@ -90,6 +92,7 @@ class Round:
         uniform: whether this round explores uniformly.
         actors: a copy of the actors' weights that begin this round.
         epsilon: share of random actions of a policy that explores so.
+        noise: deviation of its continuous actions, if it is not that of MATD3.
     """
 
     index: int
@@ -97,6 +100,7 @@ class Round:
     uniform: bool
     actors: Weights
     epsilon: float = 0.0
+    noise: float = 0.0
 
 
 def training_rounds(

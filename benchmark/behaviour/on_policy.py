@@ -26,7 +26,7 @@ def on_policy_rounds(env: BatchedEnv, config: OnPolicyConfig, learner: MAPPO) ->
     """Yields the start of each round of `num_envs` episodes, and trains through it once asked for the next."""
     index = env_steps = 0
     while True:
-        yield Round(index, env_steps, uniform=False, actors=actor_weights(learner))
+        yield Round(index, env_steps, uniform=False, actors=actor_weights(learner), noise=learner.head.noise)
         episodes = _play(env, config, learner, range(index * config.num_envs, (index + 1) * config.num_envs))
         env_steps += int(episodes.running.sum())
         learner.update(episodes, env_steps)
@@ -37,8 +37,9 @@ def _play(env: BatchedEnv, config: OnPolicyConfig, learner: MAPPO, ids: range) -
     """One episode an environment."""
     shown, actions, runs = [env.reset(ids)], [], [np.ones(len(ids), dtype=np.bool_)]
     while runs[-1].any():
-        observations, available = torch.from_numpy(shown[-1].observations), torch.from_numpy(_masks(shown[-1]))
-        actions.append(learner.act(observations, available).numpy())
+        masks = shown[-1].available_actions
+        available = None if masks is None else torch.from_numpy(masks)
+        actions.append(learner.act(torch.from_numpy(shown[-1].observations), available).numpy())
         shown.append(env.step(actions[-1]))
         runs.append(runs[-1] & ~(shown[-1].terminals | shown[-1].truncations))
     return _stacked(shown, actions, runs[:-1], env, config.reward_scale)
@@ -49,13 +50,14 @@ def _stacked(
 ) -> Episodes:
     before, after = shown[:-1], shown[1:]
     living = [
-        np.ones(a.shape, np.bool_) if step.alive is None else step.alive
+        np.ones(a.shape[:2], np.bool_) if step.alive is None else step.alive
         for step, a in zip(before, actions, strict=True)
     ]
+    masks = [step.available_actions for step in before if step.available_actions is not None]
     return Episodes(
         observations=_tensor([step.observations for step in before]),
         states=_tensor([_state(step) for step in shown]),
-        available=_tensor([_masks(step) for step in before]),
+        available=_tensor(masks) if masks else None,
         alive=_tensor(living),
         actions=_tensor(actions),
         rewards=_tensor([np.float32(scale) * env.spec.fold_rewards(step.rewards) for step in after]),
@@ -66,11 +68,6 @@ def _stacked(
 
 def _tensor(arrays: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
-
-
-def _masks(step: Step) -> BoolArray:
-    assert step.available_actions is not None
-    return step.available_actions
 
 
 def _state(step: Step) -> np.ndarray:

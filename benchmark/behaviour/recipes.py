@@ -15,6 +15,7 @@ from benchmark.behaviour.teacher import AssignmentTeacher
 from methods.online.imitation import Imitation, ImitationConfig
 from methods.online.mappo import MAPPO, MAPPOConfig
 from methods.online.matd3 import MATD3, MATD3Config
+from methods.online.policy_heads import GaussianHead
 from methods.online.qmix import QMIX, QMIXConfig
 from tasks.common.errors import UsageError
 from tasks.common.seeding import derive_seed, make_generator
@@ -79,7 +80,7 @@ def recipe_of(task: PolicyTask, algorithm: str | None = None) -> Recipe:
     elif isinstance(task, SMACTask):
         ways = {"mappo": partial(_battle, task), "qmix": partial(_battle_by_values, task)}
     elif isinstance(task, MAMuJoCoTask):
-        ways = {"matd3": partial(_robot, task)}
+        ways = {"mappo": partial(_robot, task), "matd3": partial(_robot_by_values, task)}
     if not ways:
         raise UsageError(
             f"{task.spec.id}: there is no way yet to train behaviour policies for tasks of {task.spec.family}."
@@ -186,7 +187,7 @@ def _battle_by_values(task: SMACTask) -> Recipe:
     )
 
 
-def _sizes(task: SMACTask) -> tuple[int, int, int, int]:
+def _sizes(task: PolicyTask) -> tuple[int, int, int, int]:
     spec = task.spec
     return spec.n_agents, spec.obs_dim, spec.state_dim or 0, spec.action.size
 
@@ -195,6 +196,31 @@ def _sizes(task: SMACTask) -> tuple[int, int, int, int]:
 
 
 def _robot(task: MAMuJoCoTask) -> Recipe:
+    loop = OnPolicyConfig(num_envs=16, reward_scale=0.05)
+    config = MAPPOConfig(
+        learning_rate=3e-4, critic_learning_rate=3e-4, epochs=10, minibatches=16, entropy=0.0, normalise=True
+    )
+    sigma = 0.5  # inferred
+    sizes = _sizes(task)
+
+    def rounds(seed: int, steps: int | None) -> Iterator[Round]:
+        env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
+        fitted = replace(config, anneal_steps=steps or config.anneal_steps)
+        learner = MAPPO(fitted, sizes, generator, make_generator("weights", seed), GaussianHead(sigma))
+        return on_policy_rounds(env, loop, learner)
+
+    return Recipe(
+        algorithm="mappo",
+        config={**asdict(loop), **asdict(config), "sigma": sigma},
+        rounds=rounds,
+        num_envs=loop.num_envs,
+        evaluate_every=5,
+        keeps_all=True,
+        share=0.1,  # a policy that stands makes a thousand steps an episode
+    )
+
+
+def _robot_by_values(task: MAMuJoCoTask) -> Recipe:
     loop = EpisodesConfig(num_envs=32, updates_per_step=16.0, batch_size=256, reward_scale=0.1)
     config, spec = MATD3Config(hidden=128, discount=0.99, polyak=0.005), task.spec
 

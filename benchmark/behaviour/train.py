@@ -58,11 +58,12 @@ class Rung:
 
 @dataclass(slots=True)
 class TrainingRun:
-    """What a run left: the ladder of evaluated policies, and every round's actors in float16 with their ε."""
+    """What a run left: the ladder of evaluated policies, and every round's actors in float16 with their exploration."""
 
     ladder: list[Rung] = field(default_factory=list)
     actors: list[dict[str, NDArray[np.float16]]] = field(default_factory=list)
     epsilons: list[float] = field(default_factory=list)
+    noises: list[float] = field(default_factory=list)
     uniform_rounds: int = 0
     env_steps: int = 0
     wall_seconds: float = 0.0
@@ -160,6 +161,7 @@ def _train(
         run.uniform_rounds += start.uniform
         run.actors.append({name: array.astype(np.float16) for name, array in start.actors.items()})
         run.epsilons.append(start.epsilon)
+        run.noises.append(start.noise)
     raise AssertionError("rounds never end")
 
 
@@ -212,9 +214,11 @@ def _save_history(
     count = max(1, min(last - first, HISTORY_BYTES // size))
     starts = np.unique(np.linspace(first, last, count, endpoint=False).astype(int))
     episodes = np.diff([0, *starts, last]) * recipe.num_envs
-    explored = [run.epsilons[start] for start in starts] if any(run.epsilons) else None
+    epsilon = [run.epsilons[start] for start in starts] if any(run.epsilons) else None
+    noise = [run.noises[start] for start in starts] if any(run.noises) else None
     medium = None if end is None else max(reached, 1) * recipe.num_envs
-    weights = stack_history([run.actors[start] for start in starts], episodes.tolist(), explored, medium)
+    actors = [run.actors[start] for start in starts]
+    weights = stack_history(actors, episodes.tolist(), epsilon=epsilon, noise=noise, medium=medium)
     extra = {"level": "history", "episodes": int(episodes.sum()), "snapshots": len(starts)}
     if recipe.to_the_limit:
         extra["env_steps"] = int(episodes.sum()) * task.spec.episode_limit

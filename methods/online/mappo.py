@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.networks.heads import masked_log_softmax
 from methods.networks.stacked import StackedMLP, perceptron
+from methods.online.policy_heads import CategoricalHead, PolicyHead
+from methods.online.running_scale import RunningScale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class MAPPOConfig:
     entropy: float = 0.01  # MAPPO; falls linearly to nothing
     anneal_steps: int = 2_000_000  # inferred: environment steps until rates and entropy have fallen
     gradient_clip: float = 10.0  # MAPPO, L2 norm of each network
+    normalise: bool = False  # inputs in units of what was seen so far; the first round then only tells these (inferred)
 
 
 class Episodes(NamedTuple):
@@ -41,9 +43,9 @@ class Episodes(NamedTuple):
 
     observations: Tensor  # (T, B, N, D)
     states: Tensor  # (T + 1, B, K), with that after each step
-    available: Tensor  # (T, B, N, A) bool
+    available: Tensor | None  # (T, B, N, A) bool; None: continuous actions
     alive: Tensor  # (T, B, N) bool
-    actions: Tensor  # (T, B, N) int64
+    actions: Tensor  # (T, B, N) int64, or (T, B, N, A)
     rewards: Tensor  # (T, B), the team's
     terminals: Tensor  # (T, B) bool, true ends
     running: Tensor  # (T, B) bool
@@ -84,6 +86,7 @@ class MAPPO:
         sizes: N, D, K and A.
         generator: of samples and minibatches.
         weights: of the initial networks.
+        head: the kind of policy; None: a softmax over discrete actions.
     """
 
     def __init__(
@@ -92,31 +95,40 @@ class MAPPO:
         sizes: tuple[int, int, int, int],
         generator: torch.Generator,
         weights: np.random.Generator,
+        head: PolicyHead | None = None,
     ) -> None:
-        self.config, self._generator = config, generator
+        self.config, self._generator, self.head = config, generator, head or CategoricalHead()
         self._n, obs_dim, state_dim, actions = sizes
         h, c = config.hidden, config.critic_hidden
-        self.actors: list[Tensor] = list(StackedMLP((obs_dim + self._n, h, h, actions), [weights]).parameters())
+        self._actor: list[Tensor] = list(StackedMLP((obs_dim + self._n, h, h, actions), [weights]).parameters())
         self.critic: list[Tensor] = list(StackedMLP((state_dim, c, c, 1), [weights]).parameters())
         self._adam = torch.optim.Adam(
             [
-                {"params": self.actors, "lr": config.learning_rate},
+                {"params": [*self._actor, *self.head.parameters], "lr": config.learning_rate},
                 {"params": self.critic, "lr": config.critic_learning_rate},
             ],
             eps=1e-5,
             fused=True,
         )
+        self._seen, self._seen_states = RunningScale(obs_dim), RunningScale(state_dim)
+
+    @property
+    def actors(self) -> list[Tensor]:
+        """The actor as a network of observations as they are."""
+        weight, bias, *rest = self._actor
+        return [*self._seen.folded(weight.detach(), bias.detach()), *rest]
 
     @torch.no_grad()
-    def act(self, observations: Tensor, available: Tensor) -> Tensor:
-        """Available actions (B, N) drawn from the policy, for observations (B, N, D)."""
-        log_policy = self._log_policy(observations, available)
-        noise = -torch.empty(log_policy.shape).exponential_(generator=self._generator).log()
-        return (log_policy + noise).argmax(dim=-1)
+    def act(self, observations: Tensor, available: Tensor | None) -> Tensor:
+        """Actions (B, N), or (B, N, A), drawn from the policy, for observations (B, N, D)."""
+        return self.head.draw(self._outputs(observations), available, self._generator)
 
     def update(self, episodes: Episodes, env_steps: int) -> None:
         """Some epochs on the episodes of the current policy, the last of so many environment steps."""
         config = self.config
+        if config.normalise and not self._seen.count:
+            self._see(episodes)
+            return
         left = max(0.0, 1.0 - env_steps / config.anneal_steps)
         actor, critic = self._adam.param_groups
         actor["lr"] = config.learning_rate * max(0.1, left)
@@ -125,16 +137,17 @@ class MAPPO:
         for _ in range(config.epochs):
             order = torch.randperm(len(rows.targets), generator=self._generator)
             for chosen in order.chunk(config.minibatches):
-                self._step(_Rows(*(column[chosen] for column in rows)), config.entropy * left)
+                self._step(rows.take(chosen), config.entropy * left)
+        if config.normalise:
+            self._see(episodes)
 
     def policy_loss(self, rows: _Rows, entropy: float) -> Tensor:
         """−⟨min(ρ A, clip(ρ) A)⟩ − c ⟨H⟩ over living agents."""
-        log_policy = self._log_policy(rows.observations, rows.available)
-        chosen = log_policy.gather(-1, rows.actions.unsqueeze(-1)).squeeze(-1)
-        ratio = (chosen - rows.log_probability).exp()
+        outputs = self._outputs(rows.observations)
+        ratio = (self.head.log_probability(outputs, rows.available, rows.actions) - rows.log_probability).exp()
         gain, low, high = rows.advantages[:, None], 1.0 - self.config.clip, 1.0 + self.config.clip
         surrogate = torch.minimum(ratio * gain, ratio.clamp(low, high) * gain)
-        spread = -(log_policy.exp() * log_policy).sum(dim=-1)
+        spread = self.head.entropy(outputs, rows.available)
         return -(surrogate + entropy * spread)[rows.alive].mean()
 
     def value_loss(self, rows: _Rows) -> Tensor:
@@ -144,7 +157,7 @@ class MAPPO:
     def _step(self, rows: _Rows, entropy: float) -> None:
         self._adam.zero_grad()
         (self.policy_loss(rows, entropy) + self.value_loss(rows)).backward()  # type: ignore[no-untyped-call]  # torch's
-        for network in (self.actors, self.critic):
+        for network in (self._actor, self.critic):
             torch.nn.utils.clip_grad_norm_(network, self.config.gradient_clip)
         self._adam.step()
 
@@ -157,9 +170,8 @@ class MAPPO:
             values, episodes.rewards, episodes.terminals, running, config.discount, config.trace
         )  # (T, B)
         targets = (gain + values[:-1])[running]
-        observations, available = episodes.observations[running], episodes.available[running]
-        log_policy = self._log_policy(observations, available)
-        actions = episodes.actions[running]
+        observations, actions = episodes.observations[running], episodes.actions[running]
+        available = None if episodes.available is None else episodes.available[running]
         gained = gain[running]
         return _Rows(
             observations=observations,
@@ -167,21 +179,25 @@ class MAPPO:
             available=available,
             alive=episodes.alive[running],
             actions=actions,
-            log_probability=log_policy.gather(-1, actions.unsqueeze(-1)).squeeze(-1),
+            log_probability=self.head.log_probability(self._outputs(observations), available, actions),
             advantages=(gained - gained.mean()) / (gained.std() + 1e-5),
             targets=targets,
         )
 
     def _value(self, states: Tensor) -> Tensor:
         """V(s): (..., K) -> (...)."""
-        return perceptron(self.critic, states.reshape(1, -1, states.shape[-1])).view(states.shape[:-1])
+        x = self._seen_states(states).reshape(1, -1, states.shape[-1])
+        return perceptron(self.critic, x).view(states.shape[:-1])
 
-    def _log_policy(self, observations: Tensor, available: Tensor) -> Tensor:
-        """Log π(· | o_i, i) over the available actions: (M, N, D) -> (M, N, A)."""
+    def _outputs(self, observations: Tensor) -> Tensor:
+        """What the actor gives of o_i and i: (M, N, D) -> (M, N, A)."""
         numbers = torch.eye(self._n).expand(len(observations), -1, -1)
-        x = torch.cat([observations, numbers], dim=-1)  # (M, N, D + N)
-        logits = perceptron(self.actors, x.flatten(0, 1)[None])[0].view(*available.shape)
-        return masked_log_softmax(logits, available)
+        x = torch.cat([self._seen(observations), numbers], dim=-1)  # (M, N, D + N)
+        return perceptron(self._actor, x.flatten(0, 1)[None])[0].view(*x.shape[:2], -1)
+
+    def _see(self, episodes: Episodes) -> None:
+        self._seen.see(episodes.observations[episodes.running].flatten(0, 1))
+        self._seen_states.see(episodes.states[:-1][episodes.running])
 
 
 class _Rows(NamedTuple):
@@ -189,9 +205,14 @@ class _Rows(NamedTuple):
 
     observations: Tensor  # (M, N, D)
     states: Tensor  # (M, K)
-    available: Tensor  # (M, N, A) bool
+    available: Tensor | None  # (M, N, A) bool
     alive: Tensor  # (M, N) bool
-    actions: Tensor  # (M, N)
+    actions: Tensor  # (M, N) or (M, N, A)
     log_probability: Tensor  # (M, N), of the policy that acted
     advantages: Tensor  # (M,)
     targets: Tensor  # (M,)
+
+    def take(self, chosen: Tensor) -> _Rows:
+        """Some of the steps."""
+        rest = {name: column[chosen] for name, column in self._asdict().items() if name != "available"}
+        return _Rows(available=None if self.available is None else self.available[chosen], **rest)

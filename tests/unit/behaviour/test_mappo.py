@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.behaviour.on_policy import OnPolicyConfig, on_policy_rounds
+from methods.networks.heads import masked_log_softmax
 from methods.online.mappo import MAPPO, Episodes, MAPPOConfig, advantages
 from tasks.base import Step
 from tests.unit.behaviour.game import PAYOFF, Game
@@ -64,7 +65,7 @@ def test_losses_equal_plain_loops() -> None:
     episodes, running = rows_of(learner)
     rows = learner._rows(episodes)
     with torch.no_grad():  # the policy has moved on since it acted
-        for parameter in learner.actors:
+        for parameter in learner._actor:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)))
 
     def network(parameters: list[Tensor], x: Tensor) -> Tensor:
@@ -160,7 +161,7 @@ def test_the_best_joint_action_is_found() -> None:
     list(islice(on_policy_rounds(env, OnPolicyConfig(num_envs=16), learner), 30))
     legal = torch.tensor([[[True, True, False]] * 2])
     with torch.no_grad():
-        likely = learner._log_policy(torch.zeros(1, 2, 1), legal).exp()
+        likely = masked_log_softmax(learner._outputs(torch.zeros(1, 2, 1)), legal).exp()
     assert likely[0, :, 0].min() > 0.95
     assert likely.sum().item() == pytest.approx(2.0)
     assert likely[0, :, 2].max() == 0.0

@@ -136,11 +136,15 @@ def test_a_history_to_the_expert_knows_where_medium_was_reached(tmp_path: Path) 
     assert [phase.episodes for phase in whole] == [10, 20, 30]  # nothing was uniform
     assert [phase.episodes for phase in part] == [10, 15]
     assert all(isinstance(phase.policy, SoftmaxPolicy) and phase.epsilon == 0.0 for phase in whole)  # no ε: drawn
-    save_policy(path, stack_history(snapshots, [5, 10, 20, 30], [0.5, 0.25, 0.125], medium=3), {})
+    save_policy(path, stack_history(snapshots, [5, 10, 20, 30], epsilon=[0.5, 0.25, 0.125], medium=3), {})
     explored = load_history(path, "argmax", "expert")
     assert [(phase.episodes, phase.epsilon) for phase in explored] == [(5, 0.0), (10, 0.5), (20, 0.25), (30, 0.125)]
     assert not any(isinstance(phase.policy, SoftmaxPolicy) for phase in explored)
     assert [phase.episodes for phase in load_history(path, "argmax")] == [3]
+    save_policy(path, stack_history(snapshots, [5, 10, 20, 30]), {})
+    assert [phase.noise_std for phase in load_history(path, "tanh")] == [0.0, 0.1, 0.1, 0.1]  # the learner's own
+    save_policy(path, stack_history(snapshots, [0, 10, 20, 30], noise=[0.5, 0.4, 0.25]), {})
+    assert [phase.noise_std for phase in load_history(path, "tanh")] == pytest.approx([0.5, 0.4, 0.25])
     save_policy(path, stack_history(snapshots, [5, 10, 20, 30]), {})
     with pytest.raises(UsageError, match="ends at the medium level, so `replay` is not possible"):
         load_history(path, "tanh", "expert")
