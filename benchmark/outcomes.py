@@ -126,8 +126,11 @@ def _common(plan: GroupPlan, sources: Mapping[str, str | None]) -> dict[str, Any
 
 
 def _settings(plan: GroupPlan) -> dict[str, Any]:
-    """The protocol's numbers; a model's only where there may be one, so that no other record names them."""
+    """The protocol's numbers; those of other families, or of models that there are none of, no record names."""
     settings, method = plan.protocol.settings(), plan.augmenter.method_class
+    for name in ("dataset_episodes", "evaluation_episodes"):
+        family = plan.spec.family if plan.spec.family in settings[name] else "default"
+        settings[name] = {family: settings[name][family]}
     for compute in COMPUTES:
         if not (method.trains and method.compute == compute):
             del settings[compute]

@@ -137,7 +137,7 @@ class GroupPlan:
                 "variant": spec.variant,
                 "environment_files": dict(self.task.environment_files()),
                 "episodes": self.protocol.episodes_of_evaluation(spec.family),
-                "curve_episodes": self.protocol.curve_episodes,
+                "curve_episodes": self.protocol.episodes_of_curve(spec.family),
                 "environment_seed": self.environment_seed,
             },
         )

@@ -90,6 +90,10 @@ class Protocol:
         """Episodes of the final evaluation on a task of this family."""
         return self.evaluation_episodes.get(family, self.evaluation_episodes["default"])
 
+    def episodes_of_curve(self, family: str) -> int:
+        """Episodes of a point of the learning curve, never more than of the final evaluation."""
+        return min(self.curve_episodes, self.episodes_of_evaluation(family))
+
     def compute(self, kind: str) -> DiffusionBudget | TransitionBudget:
         """The budget of models of a kind, one of COMPUTES."""
         return self.transition if kind == "transition" else self.diffusion
@@ -135,7 +139,10 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             Protocol(
                 name="quick",
                 summary="about half a minute a cell group on one CPU core, minutes where a diffusion model is fitted",
-                dataset_episodes={"default": 2_000},  # 50,000 transitions of MPE; MASTARS D.3 and J use 2,000 as well
+                dataset_episodes={
+                    "mamujoco": 50,  # up to 50,000 transitions
+                    "default": 2_000,  # 50,000 transitions of MPE; MASTARS D.3 and J use 2,000 as well
+                },
                 amount_ratio=1.0,  # union 1:1 (MADiTS, App. E)
                 updates=20_000,  # where the slowest curves of BC have flattened (docs/harness.md)
                 batch_size=128,  # half of 256 makes an update a third cheaper, and curves flatten no later
@@ -161,7 +168,10 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     sampler="edm_heun_det",
                     sampling_steps=16,
                 ),
-                evaluation_episodes={"default": 320},  # choice: seconds on MPE
+                evaluation_episodes={
+                    "mamujoco": 10,  # of a thousand steps; OMAR's repository, OMIGA's
+                    "default": 320,  # choice: seconds on MPE
+                },
                 curve_episodes=32,  # choice: seconds on MPE
                 timeout_seconds=3600,  # a group may wait for another one's diffusion model
             ),

@@ -61,15 +61,16 @@ def load(artefact: Artefact) -> Evaluation | None:
 
 def _evaluate(plan: GroupPlan, policies: Mapping[int, Artefact], context: Context) -> dict[int, Evaluation]:
     seeds, learner, protocol = list(policies), plan.learner.build(), plan.protocol
+    points_of = protocol.episodes_of_curve(plan.spec.family)
     curves, final = states_of([policies[seed] for seed in seeds])
     points = {**curves, int(policies[seeds[0]].notes["updates"]): final}
     curve: dict[int, list[CurvePoint]] = {seed: [] for seed in seeds}
     for number, (updates, states) in enumerate(sorted(points.items()), start=1):
         policy = learner.load_policy(states, plan.spec, context.device)
-        outcome = evaluate(policy, plan.task, protocol.curve_episodes, plan.environment_seed, plan.learner.text)
+        outcome = evaluate(policy, plan.task, points_of, plan.environment_seed, plan.learner.text)
         for replica, seed in enumerate(seeds):
             mean_return = None if outcome.diverged[replica] else float(outcome.returns[replica].mean())
-            curve[seed].append(CurvePoint(updates=updates, mean_return=mean_return, episodes=protocol.curve_episodes))
+            curve[seed].append(CurvePoint(updates=updates, mean_return=mean_return, episodes=points_of))
         context.report("evaluation", number, len(points) + 1, "points of the learning curve")
     episodes = protocol.episodes_of_evaluation(plan.spec.family)
     policy = learner.load_policy(final, plan.spec, context.device)

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from benchmark import outcomes
 from benchmark.plans import GroupPlan, plan_group
 from tasks.common.errors import UsageError
 from tests.unit.benchmark.conftest import smoke_group  # type: ignore[import-not-found,unused-ignore]
@@ -175,6 +176,15 @@ def test_models_that_cannot_be_built_are_refused_before_anything_runs(params: st
     for augmenter in ("madits", "madiff-segment")[: 1 if params.startswith("circular") else 2]:
         with pytest.raises(UsageError, match=message):
             plan(protocol="paper", augmenter=f"{augmenter}[{params}]").augmenter.config()
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [("mpe/spread", [{"default": 2_000}, {"default": 320}]), ("mamujoco/4ant", [{"mamujoco": 50}, {"mamujoco": 10}])],
+)
+def test_records_name_the_episodes_of_their_own_family(task: str, told: list[dict[str, int]]) -> None:
+    settings = outcomes._settings(plan(task=task, protocol="quick"))
+    assert [settings["dataset_episodes"], settings["evaluation_episodes"]] == told
 
 
 def test_records_describe_configs_in_full() -> None:

@@ -116,6 +116,12 @@ def test_episodes_depend_on_the_family() -> None:
     assert make_protocol("paper[dataset_episodes=3]").episodes_of_dataset("mpe") == 3
 
 
+def test_points_of_a_curve_have_no_more_episodes_than_its_end() -> None:
+    quick = make_protocol("quick")
+    assert [quick.episodes_of_curve(family) for family in ("mpe", "mamujoco")] == [32, 10]
+    assert [quick.episodes_of_evaluation(family) for family in ("mpe", "mamujoco")] == [320, 10]
+
+
 def test_only_smoke_is_not_publishable_and_settings_are_plain_json() -> None:
     assert [p.name for p in PROTOCOLS.values() if not p.publishable] == ["smoke"]
     for protocol in PROTOCOLS.values():
