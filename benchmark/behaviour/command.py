@@ -21,11 +21,13 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Length in environment steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length in seconds; 300 if neither is given.")] = None,
-    algorithm: Annotated[str | None, typer.Option(help="Another than the task's first; in battles: qmix.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="Another than the task's first; in battles: qmix, for robots: matd3.")
+    ] = None,
     prey: Annotated[bool, typer.Option("--prey", help="Train the task's prey instead.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of the checkpoints; the package's by default.")] = None,
 ) -> None:
-    """Train a task's behaviour policies: MATD3 for particles and robots, MAPPO for battles. Every level has a card."""
+    """Train a task's behaviour policies: MATD3 for particles, MAPPO for battles and robots. Every level has a card."""
     from benchmark.behaviour.prey import train_prey  # here: `bench --help` must not load torch
     from benchmark.behaviour.train import train_behaviour
 
@@ -65,7 +67,7 @@ def evaluate(
 
 @app.command()
 def references(
-    family: Annotated[str, typer.Option(help="mpe or smac.")] = "mpe",
+    family: Annotated[str, typer.Option(help="mpe, smac or mamujoco (--episodes 100 is a minute a robot).")] = "mpe",
     episodes: Annotated[int, typer.Option(help="Episodes a policy.", min=2)] = 1000,
 ) -> None:
     """Measure the score references of a family's tasks; rewrite its data file."""

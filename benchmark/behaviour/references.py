@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,15 +16,18 @@ from tasks.base import Task
 from tasks.common.errors import MissingDependencyError, UsageError
 from tasks.common.files import write_bytes
 from tasks.common.selector import Scalar, Selector
+from tasks.mamujoco.robots import ROBOTS
+from tasks.mamujoco.task import REFERENCES as MAMUJOCO_REFERENCES
 from tasks.mpe.scenarios import NAMES
 from tasks.mpe.task import REFERENCES as MPE_REFERENCES
 from tasks.mpe.task import MPETask
 from tasks.mpe.task import make_task as make_mpe_task
+from tasks.policies import PolicyTask
 from tasks.registry import make_task
 from tasks.smac.maps import BATTLES
 from tasks.smac.task import REFERENCES as SMAC_REFERENCES
 
-FILES: Mapping[str, Path] = {"mpe": MPE_REFERENCES, "smac": SMAC_REFERENCES}
+FILES: Mapping[str, Path] = {"mpe": MPE_REFERENCES, "smac": SMAC_REFERENCES, "mamujoco": MAMUJOCO_REFERENCES}
 """Where the references of each family are kept."""
 
 
@@ -36,6 +39,11 @@ def shipped_tasks() -> list[MPETask]:
     return [task for task in tasks if task.checkpoint("expert").exists()]
 
 
+def _shipped_robots() -> list[Task]:
+    tasks = [make_task(name) for name in ROBOTS]
+    return [task for task in tasks if isinstance(task, PolicyTask) and task.checkpoint("expert").exists()]
+
+
 def measured_tasks(family: str) -> Sequence[Task]:
     """The tasks of a family that have references.
 
@@ -45,7 +53,12 @@ def measured_tasks(family: str) -> Sequence[Task]:
     """
     if family not in FILES:
         raise UsageError(f"There are no references of {family!r}. Choose {' or '.join(FILES)}.")
-    tasks: Sequence[Task] = shipped_tasks() if family == "mpe" else [make_task(name) for name in BATTLES]
+    found: Mapping[str, Callable[[], Sequence[Task]]] = {
+        "mpe": shipped_tasks,
+        "smac": lambda: [make_task(name) for name in BATTLES],
+        "mamujoco": _shipped_robots,
+    }
+    tasks = found[family]()
     for task in tasks:
         if missing := task.unavailable():
             raise MissingDependencyError(f"{task.spec.id}: {missing}.")

@@ -12,10 +12,12 @@ from tasks.common.selector import Selector
 from tasks.mamujoco.env import MuJoCoEnv
 from tasks.mamujoco.robots import EPISODE_LIMIT, ROBOTS, Robot
 from tasks.policies import PolicyTask
+from tasks.references import load_references
 from tasks.spec import ActionSpec, TaskSpec
 
 ENGINE = "mujoco"
 ENGINE_VERSION = "mujoco-4+v5+1"  # of the package, gymnasium's robots, and ours: raise it when any transition changes
+REFERENCES = Path(__file__).parent / "references.json"
 INSTALL = "pip install 'augmarl[mamujoco]'"
 
 
@@ -84,4 +86,5 @@ def _spec(name: str, robot: Robot) -> TaskSpec:
         team_reward="first",
         agent_groups=robot.groups,
         observation_features=robot.names,
+        score_references=load_references(REFERENCES, ENGINE_VERSION).get(name),
     )

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.matrix import load_matrix
 from benchmark.protocols import PROTOCOLS
 from benchmark.quality import METRICS
 from leaderboard.pages.quality import significant
 from methods.augmenters import AUGMENTERS
 from methods.learners import LEARNERS
 from tasks.datasets.regime_table import REGIMES
+from tasks.mamujoco.robots import ROBOTS
+from tasks.mamujoco.task import MAMuJoCoTask
 from tasks.mpe.task import MPETask
 from tasks.registry import TASKS, make_task
 from tasks.smac.maps import BATTLES
@@ -22,7 +25,6 @@ from tasks.smac.task import SMACTask
 
 ROOT = Path(__file__).parents[2]
 LEVELS = ("poor", "medium", "expert")
-LEARNERS_PLAY = ("mpe/spread", "mpe/tag")
 README = (ROOT / "README.md").read_text()
 
 
@@ -106,6 +108,21 @@ def test_the_table_of_battles_is_that_of_the_cards() -> None:
     assert rows == list(shown.values())
 
 
+def test_the_table_of_robots_is_that_of_the_cards() -> None:
+    shown = {}
+    for task in map(make_task, ROBOTS):
+        assert isinstance(task, MAMuJoCoTask)
+        if task.checkpoint("expert").exists():
+            cards = [json.loads(task.checkpoint(level).with_suffix(".json").read_text()) for level in LEVELS[1:]]
+            known = task.spec.score_references
+            assert known is not None
+            told = " | ".join(f"{c['evaluation']['mean']:,.0f} ± {c['evaluation']['std']:,.0f}" for c in cards)
+            steps = f"{cards[-1]['run']['env_steps']:,}"
+            shown[task.spec.id] = f"| `{task.spec.id}` | {known.random_return:,.0f} | {told} | {steps} |"
+    assert shown.keys() >= {"mamujoco/4ant"}
+    assert [line for line in page("tasks").splitlines() if re.match(r"\| `mamujoco.* ± ", line)] == list(shown.values())
+
+
 def test_the_budget_of_quick_is_told_as_it_is() -> None:
     quick = PROTOCOLS["quick"]
     assert f"batch {quick.batch_size} for {quick.updates:,} updates" in page("deviations")
@@ -177,16 +194,40 @@ def test_the_curves_in_the_documentation_are_those_of_the_records() -> None:
         assert shown.split(" | ") == [f"{mean:,.0f}" for mean in means]
 
 
-@pytest.mark.parametrize(
-    ("actions", "variant", "count"), [("continuous", "", 9), ("discrete", "[actions=discrete]", 11)], ids=["c", "d"]
-)
-def test_the_scores_of_learners_in_the_readme_are_those_of_their_page(actions: str, variant: str, count: int) -> None:
+def scores_of_learners(actions: str) -> dict[tuple[str, str, str], str]:
+    """By task, dataset and learner, as the page of that kind of actions has them."""
     (path,) = (ROOT / "results" / "site").glob(f"quick-updates=4000*-{actions}*/leaderboard.json")
     rows = [row for row in json.loads(path.read_text())["rows"] if row["augmenter"] == "original"]
-    cells = {(row["task"], row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows}
-    places = [(task + variant, dataset) for task in LEARNERS_PLAY for dataset in ("expert", "medium", "exp-m")]
-    learners = sorted({learner for _, _, learner in cells} - {"all"})
-    assert len(learners) == count
-    for learner in learners:
-        told = [cells[(*place, learner)] for place in places]
+    return {(row["task"], row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows}
+
+
+@pytest.mark.parametrize(("matrix", "actions"), [("learners-mpe", "continuous"), ("learners-discrete", "discrete")])
+def test_the_scores_of_learners_in_the_readme_are_those_of_their_page(matrix: str, actions: str) -> None:
+    cells, named = scores_of_learners(actions), load_matrix(matrix)
+    for learner in named.learners:
+        told = [cells[task, dataset, learner] for task in named.tasks for dataset in named.datasets]
         assert f"| `{learner.partition('[')[0]}` | {' | '.join(told)} |" in README.splitlines()
+
+
+def test_the_scores_beside_random_agents_in_the_documentation_are_those_of_their_page() -> None:
+    cells, named = scores_of_learners("continuous"), load_matrix("learners-exp-s")
+    (line,) = (line for line in page("learners").splitlines() if line.startswith("On `exp-s` of `mpe/spread`"))
+    scores = {learner: cells["mpe/spread", "exp-s", learner] for learner in named.learners}
+    told = re.findall(r"`([\w-]+)` (-?[\d.]+ \[-?[\d.]+, -?[\d.]+\])", line)
+    assert dict(told) == scores
+    numbers = [float(text.partition(" ")[0]) for _, text in told]
+    assert numbers == sorted(numbers, reverse=True)  # the ordering is what it tells
+
+
+def test_the_scores_of_variants_in_the_documentation_are_those_of_their_page() -> None:
+    cells, named = scores_of_learners("discrete"), load_matrix("learners-variants")
+    lines = page("learners").splitlines()
+    for learner in named.learners:
+        usual = f"{learner.partition('[')[0]}[memory=none]"
+        told = [
+            cells[task, dataset, which]
+            for which in (usual, learner)
+            for task in named.tasks
+            for dataset in named.datasets
+        ]
+        assert f"| `{learner}` | {' | '.join(told)} |" in lines
