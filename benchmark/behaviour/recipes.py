@@ -152,16 +152,10 @@ def _particle_learner(
 
 def _battle(task: SMACTask) -> Recipe:
     loop, config = OnPolicyConfig(), MAPPOConfig()
-
-    def rounds(seed: int, steps: int | None) -> Iterator[Round]:
-        env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
-        fitted = replace(config, anneal_steps=steps or config.anneal_steps)
-        return on_policy_rounds(env, loop, MAPPO(fitted, _sizes(task), generator, make_generator("weights", seed)))
-
     return Recipe(
         algorithm="mappo",
         config={**asdict(loop), **asdict(config)},
-        rounds=rounds,
+        rounds=partial(_on_policy, task, loop, config, None),
         num_envs=loop.num_envs,
         evaluate_every=20,  # a rung costs as much as two rounds
         close_until=100,
@@ -187,6 +181,16 @@ def _battle_by_values(task: SMACTask) -> Recipe:
     )
 
 
+def _on_policy(
+    task: PolicyTask, loop: OnPolicyConfig, config: MAPPOConfig, sigma: float | None, seed: int, steps: int | None
+) -> Iterator[Round]:
+    """The rounds of MAPPO, whose policies are Gaussians of that deviation at first, or a softmax without one."""
+    env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
+    fitted = replace(config, anneal_steps=steps or config.anneal_steps)
+    head = None if sigma is None else GaussianHead(sigma)
+    return on_policy_rounds(env, loop, MAPPO(fitted, _sizes(task), generator, make_generator("weights", seed), head))
+
+
 def _sizes(task: PolicyTask) -> tuple[int, int, int, int]:
     spec = task.spec
     return spec.n_agents, spec.obs_dim, spec.state_dim or 0, spec.action.size
@@ -201,18 +205,10 @@ def _robot(task: MAMuJoCoTask) -> Recipe:
         learning_rate=3e-4, critic_learning_rate=3e-4, epochs=10, minibatches=16, entropy=0.0, normalise=True
     )
     sigma = 0.5  # inferred
-    sizes = _sizes(task)
-
-    def rounds(seed: int, steps: int | None) -> Iterator[Round]:
-        env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
-        fitted = replace(config, anneal_steps=steps or config.anneal_steps)
-        learner = MAPPO(fitted, sizes, generator, make_generator("weights", seed), GaussianHead(sigma))
-        return on_policy_rounds(env, loop, learner)
-
     return Recipe(
         algorithm="mappo",
         config={**asdict(loop), **asdict(config), "sigma": sigma},
-        rounds=rounds,
+        rounds=partial(_on_policy, task, loop, config, sigma),
         num_envs=loop.num_envs,
         evaluate_every=5,
         keeps_all=True,
