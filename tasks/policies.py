@@ -4,8 +4,8 @@ A file holds `w0, b0, w1, b1, w2, b2` with the agent as leading axis (w: (N, in,
 that all agents share and that sees each agent's number (1, D + N, out). A training history has one more axis in front,
 the snapshot, in float16, and `episodes`, how long each snapshot acted. Policies of discrete actions explored with
 `epsilon`, or were drawn from where there is none; those of continuous actions with deviation `noise`, 0.1 where there
-is none. `medium` is the number of episodes until that level was reached, in
-histories that go on to the expert. A single policy is drawn from if its file has an array `drawn`, else greedy.
+is none. `medium` is the number of episodes until that level was reached, in histories that go on to the expert. A
+single policy is drawn from if its file has an array `drawn`, else greedy.
 """
 
 from __future__ import annotations

@@ -181,21 +181,6 @@ def _battle_by_values(task: SMACTask) -> Recipe:
     )
 
 
-def _on_policy(
-    task: PolicyTask, loop: OnPolicyConfig, config: MAPPOConfig, sigma: float | None, seed: int, steps: int | None
-) -> Iterator[Round]:
-    """The rounds of MAPPO, whose policies are Gaussians of that deviation at first, or a softmax without one."""
-    env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
-    fitted = replace(config, anneal_steps=steps or config.anneal_steps)
-    head = None if sigma is None else GaussianHead(sigma)
-    return on_policy_rounds(env, loop, MAPPO(fitted, _sizes(task), generator, make_generator("weights", seed), head))
-
-
-def _sizes(task: PolicyTask) -> tuple[int, int, int, int]:
-    spec = task.spec
-    return spec.n_agents, spec.obs_dim, spec.state_dim or 0, spec.action.size
-
-
 # -- robots --------------------------------------------------------------------------------------------------------
 
 
@@ -235,3 +220,21 @@ def _robot_by_values(task: MAMuJoCoTask) -> Recipe:
         keeps_all=True,
         share=0.1,  # a policy that stands makes a thousand steps an episode
     )
+
+
+# -- both ----------------------------------------------------------------------------------------------------------
+
+
+def _on_policy(
+    task: PolicyTask, loop: OnPolicyConfig, config: MAPPOConfig, sigma: float | None, seed: int, steps: int | None
+) -> Iterator[Round]:
+    """The rounds of MAPPO, whose policies are Gaussians of that deviation at first, or a softmax without one."""
+    env, generator = task.make_env(loop.num_envs, derive_seed("train", seed)), torch.Generator().manual_seed(seed)
+    fitted = replace(config, anneal_steps=steps or config.anneal_steps)
+    head = None if sigma is None else GaussianHead(sigma)
+    return on_policy_rounds(env, loop, MAPPO(fitted, _sizes(task), generator, make_generator("weights", seed), head))
+
+
+def _sizes(task: PolicyTask) -> tuple[int, int, int, int]:
+    spec = task.spec
+    return spec.n_agents, spec.obs_dim, spec.state_dim or 0, spec.action.size

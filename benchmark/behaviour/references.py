@@ -18,11 +18,11 @@ from tasks.common.files import write_bytes
 from tasks.common.selector import Scalar, Selector
 from tasks.mamujoco.robots import ROBOTS
 from tasks.mamujoco.task import REFERENCES as MAMUJOCO_REFERENCES
+from tasks.mamujoco.task import MAMuJoCoTask
 from tasks.mpe.scenarios import NAMES
 from tasks.mpe.task import REFERENCES as MPE_REFERENCES
 from tasks.mpe.task import MPETask
 from tasks.mpe.task import make_task as make_mpe_task
-from tasks.policies import PolicyTask
 from tasks.registry import make_task
 from tasks.smac.maps import BATTLES
 from tasks.smac.task import REFERENCES as SMAC_REFERENCES
@@ -39,11 +39,6 @@ def shipped_tasks() -> list[MPETask]:
     return [task for task in tasks if task.checkpoint("expert").exists()]
 
 
-def _shipped_robots() -> list[Task]:
-    tasks = [make_task(name) for name in ROBOTS]
-    return [task for task in tasks if isinstance(task, PolicyTask) and task.checkpoint("expert").exists()]
-
-
 def measured_tasks(family: str) -> Sequence[Task]:
     """The tasks of a family that have references.
 
@@ -56,7 +51,7 @@ def measured_tasks(family: str) -> Sequence[Task]:
     found: Mapping[str, Callable[[], Sequence[Task]]] = {
         "mpe": shipped_tasks,
         "smac": lambda: [make_task(name) for name in BATTLES],
-        "mamujoco": _shipped_robots,
+        "mamujoco": lambda: [robot for robot in map(MAMuJoCoTask, ROBOTS) if robot.checkpoint("expert").exists()],
     }
     tasks = found[family]()
     for task in tasks:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from methods.networks.heads import masked_log_softmax
 
@@ -86,11 +87,13 @@ class GaussianHead:
 
     def log_probability(self, outputs: Tensor, available: Tensor | None, actions: Tensor) -> Tensor:
         """Of an agent's whole action, before it is clipped."""
-        standard = (actions - outputs.tanh()) / self._log_sigma.exp()
-        one = -0.5 * standard.square() - self._log_sigma - 0.5 * math.log(2 * math.pi)
-        return one.sum(dim=-1)
+        each: Tensor = self._distribution(outputs).log_prob(actions)  # type: ignore[no-untyped-call]  # torch's
+        return each.sum(dim=-1)
 
     def entropy(self, outputs: Tensor, available: Tensor | None) -> Tensor:
         """A (log σ + ½ log 2πe), the same everywhere."""
-        each = self._log_sigma + 0.5 * math.log(2 * math.pi * math.e)
-        return (outputs.shape[-1] * each).expand(outputs.shape[:-1])
+        each: Tensor = self._distribution(outputs).entropy()  # type: ignore[no-untyped-call]  # torch's
+        return each.sum(dim=-1)
+
+    def _distribution(self, outputs: Tensor) -> Normal:
+        return Normal(outputs.tanh(), self._log_sigma.exp(), validate_args=False)

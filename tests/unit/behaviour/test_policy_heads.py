@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -17,7 +18,8 @@ from methods.online.policy_heads import CategoricalHead, GaussianHead
 from methods.online.running_scale import RunningScale
 from tasks.base import ActionArray, BatchedEnv, Step
 from tasks.policies import MLPPolicy
-from tasks.spec import ActionSpec, TaskSpec
+from tasks.spec import ActionSpec
+from tests.unit.behaviour.game import SPEC as GAME
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -86,20 +88,14 @@ def test_a_layer_takes_the_scale_in() -> None:
     )
 
 
-SPEC = TaskSpec(
+SPEC = replace(
+    GAME,
     id="toy/points",
-    family="toy",
-    engine="toy",
-    engine_version="1",
-    variant="",
-    n_agents=2,
     obs_dim=2,
-    state_dim=1,
     action=ActionSpec(kind="continuous", size=2),
     episode_limit=2,
-    team_reward="first",
-    agent_groups=((0, 1),),
     observation_features=("x", "y"),
+    has_win=False,
 )
 GOALS = np.array([[0.3, -0.5], [-0.2, 0.6]], dtype=np.float32)
 
