@@ -38,6 +38,7 @@ def build(
     episodes: Episodes = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also copy data and card here (.safetensors).")] = None,
+    home: Home = None,
 ) -> None:
     """Record a dataset, or find it in the cache, and print where it is.
 
@@ -45,7 +46,7 @@ def build(
     """
     from tasks.datasets import store
 
-    path = _obtain(task, dataset, episodes, seed)
+    path = _obtain(task, dataset, episodes, seed, home)
     if out is not None:
         store.copy(path, out)
         path = out
@@ -81,11 +82,34 @@ def inspect(
     if dataset is None and augmented.names_cell(target):
         inspection.show_augmented(augmented.of_cell(target, home_folder(home)), plot=plot, as_json=as_json)
         return
-    path = _locate(target, dataset, episodes, seed)
+    path = _locate(target, dataset, episodes, seed, home)
     if augmented.is_augmented(path):
         inspection.show_augmented(augmented.of_file(path), plot=plot, as_json=as_json)
     else:
         inspection.show(path, plot=plot, as_json=as_json)
+
+
+@app.command()
+def compare(
+    task: Annotated[str, typer.Argument(help="A task such as smac/3m; parameters go in brackets.")],
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Datasets such as good medium poor.")],
+    episodes: Episodes = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Order datasets of a task by their mean return, with 95% intervals over episodes. Records those that are missing.
+
+    Datasets whose intervals overlap are not told apart.
+    """
+    from benchmark.cli import inspection
+    from tasks.datasets import regimes
+
+    built = _task(task)
+    for dataset in datasets:
+        regimes.resolve(built, dataset)  # refuses a bad name before the others are recorded
+    paths = [_obtain(task, dataset, episodes, seed, home) for dataset in datasets]
+    inspection.show_ordered(paths, as_json=as_json)
 
 
 @app.command()
@@ -96,6 +120,7 @@ def verify(
     seed: Seed = 0,
     task: Annotated[str | None, typer.Option(help="Check a file against this task instead of its own.")] = None,
     as_json: AsJson = False,
+    home: Home = None,
 ) -> None:
     """Check a dataset: checksum, shapes, values, flags, and recorded actions replayed in the environment."""
     import json
@@ -107,7 +132,7 @@ def verify(
     from tasks.datasets.verify import verify as verify_file
     from tasks.registry import make_task
 
-    path = _locate(target, dataset, episodes, seed)
+    path = _locate(target, dataset, episodes, seed, home)
     findings = verify_file(path, make_task(task or store.load_card(path).task))
     if as_json:
         typer.echo(json.dumps({"path": str(path), "findings": [asdict(finding) for finding in findings]}, indent=1))
@@ -156,13 +181,14 @@ def export(
     to: Annotated[str, typer.Option(metavar="FORMAT:FOLDER", help="omar:FOLDER or og-marl:FOLDER, to write into.")],
     episodes: Episodes = None,
     seed: Seed = 0,
+    home: Home = None,
 ) -> None:
     """Write a dataset in a foreign format. Formats: omar (folders of .npy files), og-marl (a flashbax vault)."""
     from benchmark.foreign import FORMATS
     from tasks.datasets import store
 
     kind, folder = _foreign(to)
-    path = _locate(target, dataset, episodes, seed)
+    path = _locate(target, dataset, episodes, seed, home)
     store.verify_checksum(path)
     data = store.load(path)
     FORMATS[kind].write(data, Path(folder))
@@ -179,12 +205,12 @@ def _task(text: str) -> Task:
     return make_task(text)
 
 
-def _locate(target: str, dataset: str | None, episodes: int | None, seed: int) -> Path:
+def _locate(target: str, dataset: str | None, episodes: int | None, seed: int, home: Path | None) -> Path:
     """The data file that the arguments mean, recorded if they name a dataset that is not cached."""
     from tasks.common.errors import UsageError
 
     if dataset is not None:
-        return _obtain(target, dataset, episodes, seed)
+        return _obtain(target, dataset, episodes, seed, home)
     path = Path(target)
     if not path.is_file():
         raise UsageError(
@@ -193,15 +219,17 @@ def _locate(target: str, dataset: str | None, episodes: int | None, seed: int) -
     return path
 
 
-def _obtain(task: str, dataset: str, episodes: int | None, seed: int) -> Path:
+def _obtain(task: str, dataset: str, episodes: int | None, seed: int, home: Path | None) -> Path:
     from tasks.datasets import regimes
 
     built = _task(task)
     request = regimes.resolve(built, dataset)  # refuses bad names before anything is opened
+    from benchmark.folders import home_folder
     from benchmark.stages.datasets import obtain_dataset
 
+    where = home_folder(home)
     with _progress(f"{built.spec.id} {request}") as progress:
-        return obtain_dataset(built.spec.id, request.text, episodes=episodes, seed=seed, progress=progress)
+        return obtain_dataset(built.spec.id, request.text, episodes=episodes, seed=seed, home=where, progress=progress)
 
 
 def _foreign(text: str) -> tuple[str, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from benchmark.cli.options import print_rows
 
 if TYPE_CHECKING:
     from tasks.datasets.summary import Histogram, Summary
@@ -44,6 +47,31 @@ def print_summary(summary: Summary, path: Path) -> None:
             console.print(_share_table(rows))
 
 
+def print_ordered(summaries: Sequence[Summary]) -> None:
+    """One line a dataset; a mean return with the 95% interval over episodes."""
+    header = ("dataset", "mean return", "normalised", "win rate", "length", "episodes", "transitions")
+    rows: list[tuple[str, ...]] = [
+        (
+            summary.dataset,
+            _mean(summary),
+            "-" if summary.normalised_mean is None else f"{summary.normalised_mean:.1f}",
+            "-" if summary.win_rate is None else f"{summary.win_rate:.1%}",
+            "-" if summary.mean_length is None else f"{summary.mean_length:.1f}",
+            f"{summary.episodes:,}",
+            f"{summary.steps:,}",
+        )
+        for summary in summaries
+    ]
+    print_rows(header, rows)
+
+
+def _mean(summary: Summary) -> str:
+    if summary.mean_return is None or summary.mean_interval is None:
+        return "-"
+    low, high = summary.mean_interval
+    return f"{summary.mean_return:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     facts = [
         ("episodes", f"{summary.episodes:,}"),
@@ -53,7 +81,8 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     ]
     if summary.returns is not None:
         stats = summary.returns
-        facts.append(("mean return", f"{stats.mean:.2f} ± {stats.std:.2f}, {stats.min:.2f} to {stats.max:.2f}"))
+        facts.append(("mean return", f"{_mean(summary)}, 95% interval over episodes"))
+        facts.append(("returns", f"{stats.min:.2f} to {stats.max:.2f}, standard deviation {stats.std:.2f}"))
         facts.append(("deciles", "  ".join(f"{value:.0f}" for value in stats.deciles)))
         facts.append(("by agent", "  ".join(f"{value:.1f}" for value in summary.agent_returns)))
     if summary.normalised_mean is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from benchmark.cli.dataset_text import print_summary
+from benchmark.cli.dataset_text import print_ordered, print_summary
+from benchmark.cli.options import print_json
 from tasks.common.errors import UsageError
 from tasks.datasets import store
 from tasks.datasets.summary import Summary, summarise
@@ -33,6 +36,24 @@ def show(path: Path, *, plot: Path | None, as_json: bool) -> None:
         typer.echo(json.dumps({**summary.document(), "path": str(path)}, indent=1))
     else:
         print_summary(summary, path)
+
+
+def show_ordered(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Datasets of one task from the highest mean return to the lowest. Raises DataError if one is damaged."""
+    summaries = []
+    for path in paths:
+        store.verify_checksum(path)
+        summaries.append(_summary(store.load(path), path))
+    ordered = sorted(summaries, key=lambda s: -math.inf if s.mean_return is None else s.mean_return, reverse=True)
+    if as_json:
+        print_json([_ordered_row(summary) for summary in ordered])
+    else:
+        print_ordered(ordered)
+
+
+def _ordered_row(summary: Summary) -> dict[str, Any]:
+    names = ("task", "dataset", "seed", "episodes", "steps", "mean_return", "mean_interval", "normalised_mean")
+    return {name: getattr(summary, name) for name in (*names, "win_rate", "mean_length")}
 
 
 def show_augmented(augmented: AugmentedData, *, plot: Path | None, as_json: bool) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmark.artefacts import Artefact, ArtefactStore
-from benchmark.folders import home_folder
 from benchmark.keys import Key
 from benchmark.stages.context import Context, Found, Stopwatch
 from tasks.base import Task
@@ -69,9 +68,9 @@ def card_of(artefact: Artefact) -> tuple[DatasetCard, str]:
 
 
 def obtain_dataset(
-    task: str, dataset: str, *, episodes: int | None, seed: int, progress: Callable[[int, int, str], None]
+    task: str, dataset: str, *, episodes: int | None, seed: int, home: Path, progress: Callable[[int, int, str], None]
 ) -> Path:
-    """The data file of a dataset in the cache under AUGMARL_HOME, recorded if it is not there.
+    """The data file of a dataset in the cache of `home`, recorded if it is not there.
 
     Task and dataset are selectors, e.g. `mpe/spread` and `exp-m[t_imb=4]`; `episodes` None is the regime's own number.
 
@@ -82,6 +81,6 @@ def obtain_dataset(
     built = make_task(task)
     source = DatasetSource(built, regimes.resolve(built, dataset), episodes, seed)
     context = Context(
-        store=ArtefactStore(home_folder()), report=lambda stage, done, total, message: progress(done, total, message)
+        store=ArtefactStore(home), report=lambda stage, done, total, message: progress(done, total, message)
     )
     return obtain(source, context).artefact.folder / DATA_FILE

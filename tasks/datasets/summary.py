@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
 from tasks.datasets.card import DatasetCard, ReturnStatistics, behaviour_mix
 from tasks.datasets.offline import OfflineDataset
 
 RETURN_BINS = 24
 ACTION_BINS = 21
+RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Summary:
 
     Attributes:
         returns: statistics of the undiscounted team returns of the episodes.
+        mean_interval: ends of the 95% interval of their mean over episodes, by bootstrap.
         normalised_mean: mean return on the task's scale of random 0, expert 100; None without references.
         agent_returns: mean return of each agent's own reward.
         lengths: episodes by their number of transitions.
@@ -56,6 +59,7 @@ class Summary:
     steps: int
     mean_return: float | None
     returns: ReturnStatistics | None
+    mean_interval: tuple[float, float] | None
     return_histogram: Histogram
     normalised_mean: float | None
     agent_returns: tuple[float, ...]
@@ -98,6 +102,7 @@ def summarise(data: OfflineDataset, card: DatasetCard) -> Summary:
         steps=data.n_steps,
         mean_return=mean,
         returns=statistics,
+        mean_interval=None if statistics is None else _mean_interval(returns),
         return_histogram=Histogram.of(returns, RETURN_BINS),
         normalised_mean=None if references is None or mean is None else float(references.normalise(np.array(mean))),
         agent_returns=() if episode_of_agent is None else tuple(map(float, episode_of_agent.mean(axis=0))),
@@ -111,6 +116,15 @@ def summarise(data: OfflineDataset, card: DatasetCard) -> Summary:
         observation_ranges=_ranges(data),
         bytes=sum(column.nbytes for column in data.columns().values()),
     )
+
+
+def _mean_interval(returns: NDArray[np.float64]) -> tuple[float, float]:
+    """By percentiles of the means of resampled episodes; both ends are the mean where all returns are one."""
+    if (returns == returns[0]).all():
+        return float(returns[0]), float(returns[0])
+    rng = np.random.default_rng(0)
+    found = bootstrap((returns,), np.mean, n_resamples=RESAMPLES, batch=100, method="percentile", rng=rng)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _actions(data: OfflineDataset) -> dict[str, Any]:

@@ -62,6 +62,31 @@ def test_inspect_reads_well() -> None:
         assert expected in text
 
 
+def test_compare_orders_by_mean_return() -> None:
+    rows = json.loads(ok("compare", "mpe/spread", "random", "exp", "medium", *SMALL, "--json"))
+    assert [row["dataset"] for row in rows] == ["exp", "medium", "random"]
+    for row in rows:
+        low, high = row["mean_interval"]
+        assert low < row["mean_return"] < high
+    lines = ok("compare", "mpe/spread", "random", "exp", *SMALL).splitlines()
+    assert [line.split()[0] for line in lines] == ["dataset", "exp", "random"]
+    low, high = rows[0]["mean_interval"]
+    assert f"{rows[0]['mean_return']:.2f} [{low:.2f}, {high:.2f}]" in lines[1]
+
+
+def test_compare_refuses_a_bad_name_before_it_records(home: Path) -> None:
+    result = bench_data("compare", "mpe/spread", "exp", "expp", *SMALL)
+    assert isinstance(result.exception, UnknownNameError)
+    assert not list(home.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("command", ["build", "inspect", "verify", "compare"])
+def test_caches_are_where_home_says(tmp_path: Path, home: Path, command: str) -> None:
+    ok(command, "mpe/spread", "random", *SMALL, "--home", str(tmp_path / "other"))
+    assert len(list((tmp_path / "other").rglob("*.safetensors"))) == 1
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("command", [("inspect",), ("export", "--to", "omar:out")])
 def test_a_damaged_file_is_neither_shown_nor_exported(tmp_path: Path, command: tuple[str, ...]) -> None:
     path = tmp_path / "copy.safetensors"

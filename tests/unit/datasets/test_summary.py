@@ -40,6 +40,17 @@ def test_numbers_are_the_datas(collected: OfflineDataset) -> None:
         assert summary.action_mean[2][1] == pytest.approx(collected.actions[:, 2, 1].mean(), abs=1e-5)
 
 
+def test_the_interval_is_that_of_a_mean(collected: OfflineDataset) -> None:
+    """Close to 1.96 standard errors, and the mean itself where all episodes return the same."""
+    returns = collected.returns()
+    interval = summary_of(collected).mean_interval
+    assert interval is not None
+    half = 1.96 * returns.std() / np.sqrt(len(returns))
+    assert interval == pytest.approx((returns.mean() - half, returns.mean() + half), abs=half / 3)
+    same = collected.replace(rewards=np.zeros_like(collected.rewards))
+    assert summary_of(same).mean_interval == (0.0, 0.0)
+
+
 def test_the_document_is_strict_json(collected: OfflineDataset) -> None:
     broken = collected.replace(observations=np.full_like(collected.observations, np.nan))
     document = json.loads(json.dumps(summary_of(broken).document(), allow_nan=False))
