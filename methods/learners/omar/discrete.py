@@ -183,8 +183,7 @@ class DiscreteOMARTrainer:
         """(R,) L_π."""
         logits = unrolled(self.agent, batch.observations, batch.last_actions)[:, :-1]  # (R, T, B, N, A)
         available, tau = seen.available[:, :-1], self._weights.tau
-        with torch.no_grad():
-            q = self.critics(seen.states[:, :-1], seen.observations[:, :-1])[0]  # (R, T, B, N, A)
+        q = self.critics.first(seen.states[:, :-1], seen.observations[:, :-1])  # (R, T, B, N, A)
         exploration = self._config.exploration
         loss = (1 - tau) * policy_gradient_loss(logits, q, seen.actions, available, seen.valid, exploration)
         return loss + tau * imitation_loss(logits, q, available, seen.valid) if tau > 0 else loss
