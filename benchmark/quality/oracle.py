@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from benchmark.quality.family import Family, Measured, central_histogram, paired_histogram
 from benchmark.quality.report import Measurement
 from benchmark.quality.subject import Subject, Which
+from tasks.base import Task
+from tasks.datasets.views import TransitionBatch
 
 ERROR_BINS, ERROR_BOUNDS = 40, (-8.0, 2.0)
 """Bins of the decimal logarithm of a transition's root mean squared error."""
@@ -66,23 +68,31 @@ def replay(subject: Subject, which: Which) -> Replay:
         UsageError: where the engine cannot be put into the state of an observation.
     """
     batch, reference = subject.sampled[which], subject.sampled["original"].observations
-    count = len(batch.rewards)
-    env = subject.task.make_env(count, seed=0)
-    try:
-        env.reset(range(count))
-        env.restore(batch.observations)
-        true = env.step(batch.actions)
-    finally:
-        env.close()
+    true_observations, true_rewards = _repeated(subject.task, batch)
     spread = reference.std(axis=0, dtype=np.float64)  # (N, D)
     scale = np.where(spread > 1e-8, spread, 1.0)
-    difference = (true.observations.astype(np.float64) - batch.next_observations) / scale  # (M, N, D)
+    difference = (true_observations.astype(np.float64) - batch.next_observations) / scale  # (M, N, D)
     fold = subject.task.spec.fold_rewards
     return Replay(
-        true_rewards=fold(true.rewards).astype(np.float64),
+        true_rewards=fold(true_rewards).astype(np.float64),
         claimed_rewards=fold(batch.rewards).astype(np.float64),
         errors=(difference * difference).mean(axis=(1, 2)),
     )
+
+
+def _repeated(task: Task, batch: TransitionBatch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What follows in the engine, (M, N, D) and (M, N), in turns of as many environments as the task has at most."""
+    count, at_once = len(batch.rewards), min(len(batch.rewards), task.most_envs)
+    steps = []
+    for first in range(0, count, at_once):
+        turn = slice(first, min(first + at_once, count))
+        env = task.make_env(turn.stop - turn.start, seed=0)
+        try:
+            env.restore(batch.observations[turn])
+            steps.append(env.step(batch.actions[turn]))
+        finally:
+            env.close()
+    return np.concatenate([s.observations for s in steps]), np.concatenate([s.rewards for s in steps])
 
 
 def _mean_of_errors(made: NDArray[np.float64], real: NDArray[np.float64]) -> Measurement:

@@ -29,6 +29,7 @@ class MAMuJoCoTask(PolicyTask):
 
     behaviour_levels: ClassVar[tuple[str, ...]] = ("medium", "expert")
     checkpoints: ClassVar[Path] = Path(__file__).parent / "checkpoints"
+    most_envs: ClassVar[int] = 256  # each holds more than a MiB
 
     def __init__(self, name: str) -> None:
         self.robot = ROBOTS[name]

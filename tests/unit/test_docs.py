@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import fields
@@ -121,6 +122,23 @@ def test_the_table_of_robots_is_that_of_the_cards() -> None:
             shown[task.spec.id] = f"| `{task.spec.id}` | {known.random_return:,.0f} | {told} | {steps} |"
     assert shown.keys() >= {"mamujoco/4ant"}
     assert [line for line in page("tasks").splitlines() if re.match(r"\| `mamujoco.* ± ", line)] == list(shown.values())
+
+
+def test_the_returns_of_datasets_are_those_that_were_measured_and_their_orderings_hold() -> None:
+    lines = page("datasets").splitlines()
+    (header,) = (line for line in lines if line.startswith("| task | `good`"))
+    regimes = [cell.strip(" `") for cell in header.split("|")[2:-1]]
+    for path in sorted((ROOT / "results/datasets").glob("*.json")):
+        rows = {row["dataset"]: row for row in json.loads(path.read_text())}
+        task, digits = next(iter(rows.values()))["task"], 0 if path.stem.startswith("mamujoco") else 1
+        cells = []
+        for row in (rows.get(name) for name in regimes):
+            ends = [] if row is None else [row["mean_return"], *row["mean_interval"]]
+            cells.append("{} [{}, {}]".format(*(f"{end:,.{digits}f}" for end in ends)) if ends else "")
+        assert f"| `{task}` | {' | '.join(cells)} |".replace("  ", " ") in [line.replace("  ", " ") for line in lines]
+        for names in (("good", "medium", "poor"), ("exp", "exp-m", "exp-s")):
+            intervals = [rows[name]["mean_interval"] for name in names if name in rows]
+            assert all(better[0] > worse[1] for better, worse in itertools.pairwise(intervals))
 
 
 def test_the_budget_of_quick_is_told_as_it_is() -> None:

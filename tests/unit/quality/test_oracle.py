@@ -44,3 +44,19 @@ def test_an_engine_that_cannot_be_restored_is_no_oracle(recorded, subject, sprea
     with pytest.raises(UsageError, match="cannot be rebuilt"):
         oracle.measure(subject(recorded, recorded))
     assert issubclass(UndefinedError, UsageError)
+
+
+def test_the_engine_is_asked_in_turns_of_what_a_task_can_hold(recorded, subject, spread, monkeypatch):
+    at_once = oracle.measure(subject(recorded, recorded))
+    made, make_env = [], type(spread).make_env
+
+    def counted(self, num_envs, seed):
+        made.append(num_envs)
+        return make_env(self, num_envs, seed)
+
+    monkeypatch.setattr(type(spread), "make_env", counted)
+    monkeypatch.setattr(type(spread), "most_envs", 64)
+    in_turns = oracle.measure(subject(recorded, recorded))
+    assert in_turns == at_once
+    assert max(made) == 64
+    assert sum(made) == 2 * recorded.n_steps
