@@ -227,6 +227,21 @@ def test_the_scores_of_learners_in_the_readme_are_those_of_their_page(matrix: st
         assert f"| `{learner.partition('[')[0]}` | {' | '.join(told)} |" in README.splitlines()
 
 
+def test_the_scores_in_battles_in_the_readme_are_those_of_their_pages() -> None:
+    paths = (ROOT / "results" / "site").glob("quick-updates=4000---smax*/leaderboard.json")
+    rows = [row for path in paths for row in json.loads(path.read_text())["rows"]]
+    cells = {(row["task"], row["dataset"], row["learner"], row["augmenter"]): row for row in rows}
+    named = load_matrix("engines")
+    for task in sorted({row["task"] for row in rows} - {"all"}):
+        for dataset in named.datasets:
+            told = [estimate(cells[task, dataset, learner, "original"], "iqm") for learner in named.learners]
+            assert f"| `{task}` | `{dataset}` | {' | '.join(told)} |" in README.splitlines()
+    (line,) = (line for line in README.splitlines() if line.startswith("Doubling the data by copies"))
+    for row in rows:
+        if row["augmenter"] == "duplicate" and (row["task"], row["dataset"], row["learner"]) == ("all", "all", "all"):
+            assert estimate(row, "lift") in line
+
+
 def test_the_scores_beside_random_agents_in_the_documentation_are_those_of_their_page() -> None:
     cells, named = scores_of_learners("continuous"), load_matrix("learners-exp-s")
     (line,) = (line for line in page("learners").splitlines() if line.startswith("On `exp-s` of `mpe/spread`"))
