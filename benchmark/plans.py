@@ -183,20 +183,18 @@ class GroupPlan:
             reason = choice.method_class.unsupported(self.spec)
             if reason is not None:
                 return f"{choice.text}: {reason}"
-        return self._without_episodes()
-
-    def _without_episodes(self) -> str | None:
-        """Why the learner needs more than the transitions that would take the place of the data, or None."""
-        protocol = self.protocol
-        if protocol.mix.rule != "replace" or protocol.amount_ratio == 0 or self.spec.episode_limit == 1:
-            return None
-        if not self.augmenter.method_class.adds_data or not self.augmenter.build().returns_transitions:
-            return None
         try:
-            reason = self.learner.build().needs_episodes(self.spec)
+            lacking = self.learner.build().needs_episodes(self.spec)
         except UsageError as error:  # a parameter that this task does not have
             return f"{self.learner.text}: {error}"
-        return None if reason is None else f"{self.learner.text}: {reason}"
+        return None if lacking is None or self._has_episodes() else f"{self.learner.text}: {lacking}"
+
+    def _has_episodes(self) -> bool:
+        """Whether something else than single transitions is left to learn from."""
+        protocol = self.protocol
+        if protocol.mix.rule != "replace" or protocol.amount_ratio == 0 or self.spec.episode_limit == 1:
+            return True
+        return not self.augmenter.method_class.adds_data or not self.augmenter.build().returns_transitions
 
 
 def plan_group(group: CellGroup) -> GroupPlan:

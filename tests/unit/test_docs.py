@@ -234,7 +234,9 @@ def test_the_scores_in_battles_in_the_readme_are_those_of_their_pages() -> None:
     named = load_matrix("engines")
     for task in sorted({row["task"] for row in rows} - {"all"}):
         for dataset in named.datasets:
-            told = [estimate(cells[task, dataset, learner, "original"], "iqm") for learner in named.learners]
+            own = [row for name in named.learners if (row := cells.get((task, dataset, name, "original")))]
+            told = [estimate(row, "iqm") for row in own]
+            assert len(told) == 3
             assert f"| `{task}` | `{dataset}` | {' | '.join(told)} |" in README.splitlines()
     (line,) = (line for line in README.splitlines() if line.startswith("Doubling the data by copies"))
     for row in rows:

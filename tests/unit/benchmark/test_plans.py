@@ -72,7 +72,6 @@ def test_a_regime_that_a_task_cannot_have_is_undefined_there_and_nowhere_else() 
         ({"learner": "bc50", "augmenter": "noise[emit=transitions]"}, "no episode has a return"),
         ({"learner": "icq", "task": "smac/3m"}, r"Use icq\[memory=none\]"),
         ({"learner": "omar", "task": "smac/3m"}, r"Use omar\[memory=none\]"),
-        ({"learner": "icq[memory=gru]"}, "memory=gru is for discrete actions"),
     ],
 )
 def test_transitions_in_place_of_the_data_are_too_little_for_some(axes: dict[str, str], reason: str) -> None:
@@ -82,6 +81,18 @@ def test_transitions_in_place_of_the_data_are_too_little_for_some(axes: dict[str
         assert plan(**{**given, **enough}).unsupported() is None
     for learner in ("bc[memory=none]", "icq[memory=none]", "omar[memory=none]"):
         assert plan(**{**given, "learner": learner}).unsupported() is None
+
+
+@pytest.mark.parametrize(
+    ("learner", "reason"),
+    [
+        ("cql[critic_hidden=128,memory=none]", "mpe/spread: critic_hidden=128 has no meaning for continuous actions"),
+        ("icq[memory=gru]", "mpe/spread: icq: memory=gru is for discrete actions"),
+    ],
+)
+def test_a_parameter_that_a_task_does_not_have_is_undefined_there(learner: str, reason: str) -> None:
+    assert (plan(learner=learner).unsupported() or "").startswith(f"{learner}: {reason}")
+    assert plan(task="mpe/spread[actions=discrete]", learner=learner).unsupported() is None
 
 
 def test_seeds_are_paired_across_augmenters_and_apart_from_each_other() -> None:
