@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 def show(path: Path, *, plot: Path | None, as_json: bool) -> None:
     """A dataset as text or JSON, and as a picture of four panels. Raises DataError if it is damaged."""
-    store.verify_checksum(path)
-    summary = _summary(store.load(path), path)
+    summary = _summary_of(path)
     if plot is not None:
         from tasks.datasets.draw import draw
 
@@ -40,10 +39,7 @@ def show(path: Path, *, plot: Path | None, as_json: bool) -> None:
 
 def show_ordered(paths: Sequence[Path], *, as_json: bool) -> None:
     """Datasets of one task from the highest mean return to the lowest. Raises DataError if one is damaged."""
-    summaries = []
-    for path in paths:
-        store.verify_checksum(path)
-        summaries.append(_summary(store.load(path), path))
+    summaries = map(_summary_of, paths)
     ordered = sorted(summaries, key=lambda s: -math.inf if s.mean_return is None else s.mean_return, reverse=True)
     if as_json:
         print_json([_ordered_row(summary) for summary in ordered])
@@ -72,6 +68,11 @@ def show_augmented(augmented: AugmentedData, *, plot: Path | None, as_json: bool
     else:
         print_summary(summary, augmented.path)
         print_augmented(augmented)
+
+
+def _summary_of(path: Path) -> Summary:
+    store.verify_checksum(path)
+    return _summary(store.load(path), path)
 
 
 def _summary(data: OfflineDataset, path: Path) -> Summary:

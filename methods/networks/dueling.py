@@ -57,7 +57,7 @@ class DuelingTwins(nn.Module):
     def first(self, states: Tensor, observations: Tensor) -> Tensor:
         """Q^1 alone (R, ..., N, A) without a gradient, at half the cost of both."""
         x = seen_by_agents(states, observations)  # (R, ..., N, K + D + N)
-        trunk, value, advantage = (
+        trunk, value, advantage = (  # the slices of a replica's twins lie side by side
             [weights.detach()[::2] for weights in part.parameters()]
             for part in (self.net.trunk, self.net.value, self.net.advantage)
         )

@@ -153,3 +153,13 @@ def test_without_weight_on_the_best_action_it_is_cql_and_without_conservatism_pl
     plain, _ = made("omar", data=data, conservatism=0.0)
     difference = mine.loss - plain.critic_losses(seen, target, EVERYTHING).loss
     torch.testing.assert_close(difference, 2.0 * 2 * mine.gap)  # α_cql = 2, two twins
+
+
+def test_the_first_twin_alone_is_the_first_of_both() -> None:
+    generators = [np.random.default_rng(seed) for seed in range(REPLICAS)]
+    critics = DuelingTwins((5, 4, 16), AGENTS, ACTIONS, generators)
+    states, observations = torch.randn(REPLICAS, 7, 5), torch.randn(REPLICAS, 7, AGENTS, 4)
+    both, first = critics(states, observations), critics.first(states, observations)
+    assert torch.equal(first, both[0])
+    assert not torch.equal(first, both[1])
+    assert not first.requires_grad
