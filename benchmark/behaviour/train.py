@@ -28,6 +28,7 @@ EXPERT_EVERY = 10  # rounds between candidates for the expert: fewer of them, le
 LADDER_EPISODES = 250
 CARD_EPISODES = 1_000
 HISTORY_BYTES = 1_400_000
+CURVE_POINTS = 50
 CANDIDATES = 5  # of the ladder, evaluated again before one is chosen
 
 
@@ -237,13 +238,20 @@ def _card(task: PolicyTask, recipe: Recipe, seed: int, command: str, run: Traini
         "run": {
             "env_steps": run.env_steps,
             "wall_seconds": round(run.wall_seconds, 1),
-            "learning_curve": [[r.env_steps, round(r.mean_return, 2)] for r in run.ladder if not r.drawn][::5],
+            "learning_curve": _learning_curve(run),
         },
         "config": dict(recipe.config),
         "versions": library_versions(),
         "evaluation_seed": EVALUATION_SEED,
         "command": command,
     }
+
+
+def _learning_curve(run: TrainingRun) -> list[list[float]]:
+    """Steps and mean return of the greedy rungs, evenly thinned; the last one is always among them."""
+    points = [[rung.env_steps, round(rung.mean_return, 2)] for rung in run.ladder if not rung.drawn]
+    kept = np.linspace(0, len(points) - 1, min(len(points), CURVE_POINTS)).round().astype(int)
+    return [points[index] for index in kept]
 
 
 def library_versions() -> dict[str, str]:

@@ -81,6 +81,10 @@ def test_a_battle_has_three_levels_and_a_history_to_the_expert(tmp_path: Path, m
     card = load_card(task.checkpoint("poor", tmp_path))
     assert card["command"] == "bench policy train 'smac/3m' --seed 0 --seconds 5 --algorithm mappo"
     assert card["evaluation"]["win_rate"] == 1.0
+    assert card["run"]["learning_curve"] == [[100 * n, mean] for n, mean in quick.items()]
+    run.ladder += [rung(n, float(n), False) for n in range(31, 140)]
+    curve = training._learning_curve(run)
+    assert (len(curve), curve[0], curve[-1]) == (50, [0, 4.0], [13_900, 139.0])
     assert isinstance(load_policy(task.checkpoint("medium", tmp_path), "argmax"), SoftmaxPolicy)
     assert isinstance(load_policy(task.checkpoint("expert", tmp_path), "argmax"), MLPPolicy)
     history = load_weights(task.checkpoint("history", tmp_path))
