@@ -1,8 +1,8 @@
 """Protocols: named budgets that every cell of a matrix shares. Numbers of a paper carry their place in it.
 
 A protocol may be varied where it is named, `quick[updates=1000]`; the variation is part of its name, so that records
-of different budgets never meet on one page. What a model of an augmenter may use is varied with `diffusion_` or
-`transition_` in front: `quick[diffusion_updates=500]`.
+of different budgets never meet on one page. What a model of an augmenter may use is varied with `diffusion_`,
+`episode_` or `transition_` in front: `quick[diffusion_updates=500]`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from methods.run import COMPUTES, DiffusionBudget, TransitionBudget
+from methods.run import COMPUTES, ComputeBudget, DiffusionBudget, EpisodeBudget, TransitionBudget
 from tasks.common.errors import UnknownNameError, UsageError
 from tasks.common.selector import Scalar, Selector
 
@@ -57,7 +57,8 @@ class Protocol:
         mix: how original and synthetic data are joined.
         updates, batch_size: of a learner, whatever the size of the data; None: the learner's own.
         snapshots: points of the learning curve, the final policy included.
-        diffusion: the compute of a model that diffuses sequences, the same for every method that has one.
+        diffusion: the compute of a model that diffuses windows, the same for every method that has one.
+        episode: that of a model that diffuses whole episodes, likewise.
         transition: that of a model of single transitions, likewise.
         evaluation_episodes: of the final policy, by family. curve_episodes: of each point of the curve.
         environment_seed: of the evaluation; derived apart from every dataset's seeds.
@@ -75,6 +76,7 @@ class Protocol:
     batch_size: int | None = None
     snapshots: int = 1
     diffusion: DiffusionBudget = field(default_factory=DiffusionBudget)
+    episode: EpisodeBudget = field(default_factory=EpisodeBudget)
     transition: TransitionBudget = field(default_factory=TransitionBudget)
     evaluation_episodes: Mapping[str, int]
     curve_episodes: int = 32
@@ -94,9 +96,14 @@ class Protocol:
         """Episodes of a point of the learning curve, never more than of the final evaluation."""
         return min(self.curve_episodes, self.episodes_of_evaluation(family))
 
-    def compute(self, kind: str) -> DiffusionBudget | TransitionBudget:
+    def compute(self, kind: str) -> ComputeBudget:
         """The budget of models of a kind, one of COMPUTES."""
-        return self.transition if kind == "transition" else self.diffusion
+        computes: dict[str, ComputeBudget] = {
+            "diffusion": self.diffusion,
+            "episode": self.episode,
+            "transition": self.transition,
+        }
+        return computes[kind]
 
     def settings(self) -> dict[str, Any]:
         """All numbers as plain values, for records."""
@@ -120,6 +127,17 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     width=8,
                     prediction="velocity",
                     first_skip=True,
+                    updates=20,
+                    batch_size=16,
+                    learning_rate=1e-3,
+                    ema_every=1,
+                    head_updates=5,
+                    sampler="ddim",
+                    sampling_steps=2,
+                ),
+                episode=EpisodeBudget(
+                    width=8,
+                    prediction="velocity",
                     updates=20,
                     batch_size=16,
                     learning_rate=1e-3,
@@ -159,6 +177,18 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                     sampler="ddpm",  # ddim and dpmpp_2m start from half the noise and add none: windows stand still
                     sampling_steps=6,  # choice; filters accept fewer windows of 5
                 ),
+                # Choices: the network is deeper, and at the rate of `diffusion` it diverges.
+                episode=EpisodeBudget(
+                    width=32,
+                    prediction="velocity",
+                    updates=1_000,
+                    batch_size=32,
+                    learning_rate=1e-3,
+                    ema_every=1,
+                    head_updates=1_500,
+                    sampler="ddpm",
+                    sampling_steps=20,
+                ),
                 # Choices: a joint fit of three takes about two minutes; without fresh noise few steps err less.
                 transition=TransitionBudget(
                     width=256,
@@ -189,7 +219,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 updates=None,  # each learner's own
                 batch_size=None,
                 snapshots=20,
-                diffusion=DiffusionBudget(),  # each method's own
+                diffusion=DiffusionBudget(),  # each method's own, as of episodes and transitions
                 evaluation_episodes={"mamujoco": 10, "default": 320},  # choice: seconds on MPE
                 curve_episodes=32,
                 timeout_seconds=24 * 3600,
@@ -203,21 +233,25 @@ _LOWEST: Mapping[str, float] = {
     "evaluation_episodes": 1, "curve_episodes": 1, "environment_seed": 0, "timeout_seconds": 1,
     "diffusion_width": 8, "diffusion_updates": 1, "diffusion_batch_size": 1, "diffusion_learning_rate": 1e-9,
     "diffusion_ema_every": 1, "diffusion_head_updates": 1, "diffusion_sampling_steps": 1,
+    "episode_width": 8, "episode_updates": 1, "episode_batch_size": 1, "episode_learning_rate": 1e-9,
+    "episode_ema_every": 1, "episode_head_updates": 1, "episode_sampling_steps": 1,
     "transition_width": 1, "transition_updates": 1, "transition_batch_size": 1, "transition_learning_rate": 1e-9,
     "transition_sampling_steps": 2,
 }  # fmt: skip
 """The numbers that a name may vary, and the smallest value of each."""
 _CHOICES: Mapping[str, tuple[Scalar, ...]] = {
     "diffusion_sampler": SAMPLERS,
+    "episode_sampler": SAMPLERS,
     "transition_sampler": ("edm_heun", "edm_heun_det"),
     "diffusion_prediction": ("noise", "velocity"),
+    "episode_prediction": ("data", "velocity"),
     "diffusion_first_skip": (True, False),
 }
 SIZING = frozenset(("mix", "amount_ratio", "updates"))
 """What a published table may have otherwise than its protocol: it has pages of its own, whose name says so."""
 _HIGHEST = 10**9
 _OWN = "own"  # amount_ratio: each method's own amount
-_FRACTIONAL = ("amount_ratio", "timeout_seconds", "diffusion_learning_rate", "transition_learning_rate")
+_FRACTIONAL = ("amount_ratio", "timeout_seconds", *(f"{compute}_learning_rate" for compute in COMPUTES))
 
 
 def make_protocol(text: str) -> Protocol:
@@ -265,7 +299,7 @@ def _read_setting(protocol: str, setting: str, value: Scalar) -> Any:
         raise UsageError(f"Protocol setting {setting}={value!r} is not a number from {low} to {_HIGHEST:,}.")
     if setting not in _FRACTIONAL and not isinstance(value, int):
         raise UsageError(f"Protocol setting {setting}={value!r} is not a whole number.")
-    if setting == "diffusion_width" and value % 8:
+    if setting in ("diffusion_width", "episode_width") and value % 8:
         raise UsageError(
             f"Protocol setting {setting}={value!r} is no multiple of 8, which the network's group norm needs."
         )

@@ -15,6 +15,7 @@ from methods.run import Arrays as Arrays
 from methods.run import Budget as Budget
 from methods.run import Checkpoint as Checkpoint
 from methods.run import DiffusionBudget as DiffusionBudget
+from methods.run import EpisodeBudget as EpisodeBudget
 from methods.run import Run as Run
 from methods.run import TransitionBudget as TransitionBudget
 from tasks.common.errors import UsageError
@@ -97,7 +98,7 @@ class Augmenter(Configurable[ConfigT], ABC):
         privileged: whether it may see the `behaviour` column.
         needs_extra_data: whether `run.extra_data` (more real episodes) is needed; for the oracle control only.
         trains: whether `fit` learns something worth caching; then `state` and `load_state` must be implemented.
-        compute: which of the protocol's budgets its models have, `diffusion` or `transition`, if it trains any.
+        compute: which of the budgets its models have, one of `methods.run.COMPUTES`, if it trains any.
         adds_data: False for the control that returns no episodes whatever the amount.
         random: whether another seed gives other episodes.
         generation_fields: config fields that `fit` never reads. Variants that differ in these alone share one

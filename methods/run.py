@@ -49,11 +49,11 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionBudget:
-    """What a protocol allows a diffusion model, the same for every method; None: the method's own, as its paper has it.
+    """What a protocol allows a model that diffuses windows of a few steps; None: the method's own, as its paper has it.
 
     Attributes:
         width: channels of the denoiser's first level.
-        prediction: `noise`, as the papers have it (EAQ: the data), or `velocity`. first_skip: whether the first level's
+        prediction: `noise`, as the papers have it, or `velocity`. first_skip: whether the first level's
             output reaches the last block. Neither is a paper's; both make a short training useful (docs/diffusion.md).
         updates, batch_size, learning_rate: of the denoiser.
         ema_every: updates between two steps of the averaged weights.
@@ -64,6 +64,29 @@ class DiffusionBudget:
     width: int | None = None
     prediction: str | None = None
     first_skip: bool | None = None
+    updates: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    ema_every: int | None = None
+    head_updates: int | None = None
+    sampler: str | None = None
+    sampling_steps: int | None = None
+
+    def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
+        """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
+        return _given(self, of_fit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeBudget:
+    """What a protocol allows a model that diffuses whole episodes, as `DiffusionBudget` has it.
+
+    Attributes:
+        prediction: `data`, as EAQ has it, or `velocity`.
+    """
+
+    width: int | None = None
+    prediction: str | None = None
     updates: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -101,14 +124,17 @@ class TransitionBudget:
         return _given(self, of_fit)
 
 
-def _given(budget: DiffusionBudget | TransitionBudget, of_fit: bool) -> dict[str, int | float | str]:
+ComputeBudget = DiffusionBudget | EpisodeBudget | TransitionBudget
+
+
+def _given(budget: ComputeBudget, of_fit: bool) -> dict[str, int | float | str]:
     values = {f.name: getattr(budget, f.name) for f in fields(budget)}
     return {k: v for k, v in values.items() if v is not None and not (of_fit and k in _OF_GENERATION)}
 
 
 _OF_GENERATION = ("sampler", "sampling_steps")
 
-COMPUTES = ("diffusion", "transition")
+COMPUTES = ("diffusion", "episode", "transition")
 """The budgets of models that a protocol has, by name: `Augmenter.compute` names one."""
 
 
@@ -122,7 +148,8 @@ class Budget:
         updates: gradient updates of a learner; None: the learner's own number.
         batch_size: transitions (memoryless) or episodes (recurrent) an update; None: the learner's own.
         snapshots: evenly spaced points of the learning curve, the final policy included.
-        diffusion: of an augmenter that diffuses sequences.
+        diffusion: of an augmenter that diffuses windows of a few steps.
+        episode: of one that diffuses whole episodes.
         transition: of an augmenter whose models are of single transitions.
     """
 
@@ -131,6 +158,7 @@ class Budget:
     batch_size: int | None = None
     snapshots: int = 1
     diffusion: DiffusionBudget = field(default_factory=DiffusionBudget)
+    episode: EpisodeBudget = field(default_factory=EpisodeBudget)
     transition: TransitionBudget = field(default_factory=TransitionBudget)
 
 

@@ -126,7 +126,12 @@ def _run(plan: GroupPlan, seed: int, original: OfflineDataset, context: Context,
     return Run(
         seeds=(plan.augmentation_seed(seed),),
         device=context.device,
-        budget=Budget(amount=amount, diffusion=plan.protocol.diffusion, transition=plan.protocol.transition),
+        budget=Budget(
+            amount=amount,
+            diffusion=plan.protocol.diffusion,
+            episode=plan.protocol.episode,
+            transition=plan.protocol.transition,
+        ),
         progress=context.progress_of(stage),
         logger=logging.getLogger(f"augmarl.{plan.augmenter.text}"),
         deadline=context.deadline,

@@ -63,6 +63,7 @@ class EAQ(FittedAugmenter[EAQConfig, EpisodeModel]):
     Config = EAQConfig
     version = 1
     name: ClassVar[str] = "eaq"
+    compute: ClassVar[str] = "episode"
     generation_fields: ClassVar[frozenset[str]] = frozenset(("copies", "sampler", "sampling_steps"))
     tiny_params: ClassVar[Mapping[str, Any]] = {
         "width": 8,
@@ -84,7 +85,7 @@ class EAQ(FittedAugmenter[EAQConfig, EpisodeModel]):
         for member in members:
             member.forget()
         if data.n_steps:
-            settings = members[0].config.settings().within(run.budget.diffusion)
+            settings = members[0].config.settings().within(run.budget.episode)
             for member, model in zip(members, fit_episode_models(settings, data, run), strict=True):
                 member._model = model
 
@@ -106,7 +107,7 @@ class EAQ(FittedAugmenter[EAQConfig, EpisodeModel]):
             return OfflineDataset.empty(data.spec)
         config, model = self.config, self.model_on(run.device)
         schedule = make_schedule(config.schedule, config.diffusion_steps)
-        sampler = sampler_within(run.budget.diffusion, schedule, config.sampler, config.sampling_steps)
+        sampler = sampler_within(run.budget.episode, schedule, config.sampler, config.sampling_steps)
         self._report = GenerationReport(sampler={"name": sampler.name, "steps": len(sampler)})
         episodes = config.copies * data.n_episodes
         return generate_episodes(model, data, sampler, run, self._report, episodes=episodes, owner="eaq")

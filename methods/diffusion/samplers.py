@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import DiffusionBudget, require
+from methods.base import DiffusionBudget, EpisodeBudget, require
 from methods.diffusion.schedule import Schedule
 from tasks.common.errors import UnknownNameError
 
@@ -204,6 +204,8 @@ def make_sampler(name: str, schedule: Schedule, steps: int | None = None) -> Sam
     return _SAMPLERS[name](schedule, steps)
 
 
-def sampler_within(budget: DiffusionBudget, schedule: Schedule, name: str, steps: int | None) -> Sampler:
+def sampler_within(
+    budget: DiffusionBudget | EpisodeBudget, schedule: Schedule, name: str, steps: int | None
+) -> Sampler:
     """The sampler that a method asks for, with what a protocol fixes in its place; see `make_sampler`."""
     return make_sampler(budget.sampler or name, schedule, budget.sampling_steps or steps)

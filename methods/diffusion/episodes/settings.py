@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.base import DiffusionBudget, require
+from methods.base import EpisodeBudget, require
 from methods.diffusion.schedule import make_schedule
 from methods.diffusion.settings import SegmentSettings
 from methods.networks.conv_unet import ConvUNetConfig
@@ -73,19 +73,14 @@ class EpisodeSettings:
             head_updates=self.head_updates,
         )
 
-    def within(self, budget: DiffusionBudget) -> Self:
+    def within(self, budget: EpisodeBudget) -> Self:
         """These settings with what a protocol fixes in their place.
-
-        Of its `prediction`, `noise` means the data here: the loss needs x̂_0, which noise that is slightly off does not
-        tell. `first_skip` means nothing: all levels have skips.
 
         Where it fixes the updates, the average of the weights begins after a fifth of them at the latest (inferred).
         """
         own = {field.name for field in fields(self)}
         given = {f.name: getattr(budget, f.name) for f in fields(budget) if f.name in own}
         given = {name: value for name, value in given.items() if value is not None}
-        if given.get("prediction") == "noise":
-            given["prediction"] = "data"
         if "updates" in given:
             given["ema_start"] = min(self.ema_start, given["updates"] // 5)
         return replace(self, **given)

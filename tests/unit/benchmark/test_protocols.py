@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from benchmark.protocols import PROTOCOLS, Mix, make_protocol, with_mix
-from methods.run import DiffusionBudget, TransitionBudget
+from methods.run import COMPUTES, ComputeBudget, DiffusionBudget, EpisodeBudget, TransitionBudget
 from tasks.common.errors import UnknownNameError, UsageError
 
 
@@ -94,19 +94,21 @@ def test_the_compute_of_diffusion_models_is_varied_field_by_field() -> None:
     assert with_mix(varied, Mix("replace")).diffusion == varied.diffusion
 
 
-@pytest.mark.parametrize(("compute", "kind"), [("diffusion", DiffusionBudget), ("transition", TransitionBudget)])
+@pytest.mark.parametrize(
+    ("compute", "kind"), [("diffusion", DiffusionBudget), ("episode", EpisodeBudget), ("transition", TransitionBudget)]
+)
 def test_quick_and_smoke_leave_a_model_nothing_to_choose_and_paper_everything(
-    compute: str, kind: type[DiffusionBudget] | type[TransitionBudget]
+    compute: str, kind: type[ComputeBudget]
 ) -> None:
     for name in ("quick", "smoke"):
         assert None not in asdict(PROTOCOLS[name].compute(compute)).values()
     assert PROTOCOLS["paper"].compute(compute) == kind()
     for field in fields(kind):  # none is forgotten
-        sampler = {"diffusion": "ddim", "transition": "edm_heun"}[compute]
+        sampler = "edm_heun" if compute == "transition" else "ddim"
         value = {"width": 8, "sampler": sampler, "prediction": "velocity", "first_skip": True}.get(field.name, 3)
         varied = make_protocol(f"paper[{compute}_{field.name}={str(value).lower()}]")
         assert varied.compute(compute).given() == {field.name: value}
-        assert varied.compute(({"diffusion", "transition"} - {compute}).pop()).given() == {}
+        assert not any(varied.compute(other).given() for other in COMPUTES if other != compute)
 
 
 def test_episodes_depend_on_the_family() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.checks.check import EveryCheckpoint
-from methods.base import DiffusionBudget, Run
+from methods.base import EpisodeBudget, Run
 from methods.diffusion.episodes.fitting import fit_episode_models
 from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals
 from methods.diffusion.episodes.settings import EpisodeSettings
@@ -263,8 +263,8 @@ def test_a_model_of_velocities_learns_and_samples_the_data(episodes: Episodes) -
 
 
 def test_the_protocol_fixes_what_it_names() -> None:
-    budget = DiffusionBudget(
-        width=16, prediction="velocity", first_skip=True, updates=100, batch_size=3, learning_rate=0.1, ema_every=2,
+    budget = EpisodeBudget(
+        width=16, prediction="velocity", updates=100, batch_size=3, learning_rate=0.1, ema_every=2,
         head_updates=7, sampler="ddim", sampling_steps=3,
     )  # fmt: skip
     settings = EpisodeSettings().within(budget)
@@ -272,8 +272,7 @@ def test_the_protocol_fixes_what_it_names() -> None:
     assert (settings.ema_every, settings.ema_start, settings.head_updates) == (2, 20, 7)
     assert settings.rows().head_updates == 7
     assert settings.prediction == "velocity"
-    assert EpisodeSettings().within(DiffusionBudget(prediction="noise")).prediction == "data"
-    assert EpisodeSettings().within(DiffusionBudget()) == EpisodeSettings()
+    assert EpisodeSettings().within(EpisodeBudget()) == EpisodeSettings()
     assert EpisodeSettings.from_array(settings.array()) == settings
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.checks import sample_dataset
 from methods.augmenters import AUGMENTERS
 from methods.augmenters.eaq import EAQ, EAQConfig
-from methods.base import Budget, DiffusionBudget, Run
+from methods.base import Budget, EpisodeBudget, Run
 from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals
 from methods.diffusion.episodes.model import EpisodeModel
 from methods.diffusion.heads import HeadQueries
@@ -243,14 +243,14 @@ def test_lambda_moves_what_is_learned_and_the_ablation_has_none() -> None:
 
 def test_the_sampler_of_the_protocol_wins() -> None:
     eaq = fitted(CONTINUOUS)
-    budget = Budget(amount=10, diffusion=DiffusionBudget(sampler="ddim", sampling_steps=3))
+    budget = Budget(amount=10, episode=EpisodeBudget(sampler="ddim", sampling_steps=3))
     eaq.generate(CONTINUOUS, Run(seeds=(1,), budget=budget))
     assert eaq.diagnosis()["generation"]["sampler"] == {"name": "ddim", "steps": 3}
 
 
 def test_progress_is_reported_before_every_pass_and_a_deadline_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     eaq, seen = fitted(CONTINUOUS), []
-    budget = Budget(amount=20, diffusion=DiffusionBudget(sampler="ddim", sampling_steps=3))
+    budget = Budget(amount=20, episode=EpisodeBudget(sampler="ddim", sampling_steps=3))
     run = Run(seeds=(1,), budget=budget, progress=lambda done, total, message: seen.append((done, total)))
     monkeypatch.setattr(whole_episodes, "_REPORT_SECONDS", 0.0)
     eaq.generate(CONTINUOUS, run)
