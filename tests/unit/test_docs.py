@@ -179,22 +179,34 @@ def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
 
 
 def test_the_diffusion_results_in_the_readme_are_those_of_their_leaderboard() -> None:
-    (path,) = (ROOT / "results" / "site").glob("quick-amount_ratio*/leaderboard.json")
-    rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
-    places = [(dataset, learner) for dataset in ("exp-m", "one-expert") for learner in ("bc", "bc50")]
-    names = sorted({row["augmenter"] for row in rows})
+    names = assert_scores_in_the_readme("10000", [(d, n) for d in ("exp-m", "one-expert") for n in ("bc", "bc50")])
     assert len(names) == 11
+
+
+def assert_scores_in_the_readme(updates: str, places: list[tuple[str, str]]) -> list[str]:
+    """A row of each augmenter on the page of that many updates, with a score for each dataset and learner."""
+    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-updates={updates}---*/leaderboard.json")
+    rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
+    names = sorted({row["augmenter"] for row in rows})
     for name in names:
         own = {(row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows if row["augmenter"] == name}
         assert f"| `{name}` | {' | '.join(own[place] for place in places)} |" in README.splitlines()
+    return names
 
 
-def test_the_qualities_in_the_documentation_are_those_of_the_records() -> None:
-    (path,) = (ROOT / "results" / "site").glob("quick-amount_ratio*/quality.json")
-    header = next(line for line in page("quality").splitlines() if line.startswith("| augmenter | "))
+def test_the_results_of_transitions_in_the_readme_are_those_of_their_leaderboard() -> None:
+    learners = ("bc[memory=none]", "cql[memory=none]")
+    names = assert_scores_in_the_readme("4000", [("medium", learner) for learner in learners])
+    assert names == sorted(load_matrix("transitions").augmenters)
+
+
+@pytest.mark.parametrize(("dataset", "updates", "count"), [("exp-m", "10000", 9), ("medium", "4000", 8)])
+def test_the_qualities_in_the_documentation_are_those_of_the_records(dataset: str, updates: str, count: int) -> None:
+    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-updates={updates}---*/quality.json")
+    header = next(line for line in page("quality").splitlines() if line.startswith(f"| on `{dataset}` | "))
     metrics = [cell.strip(" `") for cell in header.split("|")[2:-1]]
-    rows = [row for row in json.loads(path.read_text()) if row["dataset"] == "exp-m" and not row["control"]]
-    assert len(rows) == 9
+    rows = [row for row in json.loads(path.read_text()) if row["dataset"] == dataset and not row["control"]]
+    assert len(rows) == count
     for row in rows:
         numbers = " | ".join(significant(row["means"][metric]) for metric in metrics)
         assert f"| `{row['augmenter']}` | {numbers} |" in page("quality").splitlines()
