@@ -47,9 +47,22 @@ class Checkpoint(Protocol):
         """
 
 
+_OF_GENERATION = ("sampler", "sampling_steps")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiffusionBudget:
-    """What a protocol allows a model that diffuses windows of a few steps; None: the method's own, as its paper has it.
+class ComputeBudget:
+    """What a protocol allows all models of a kind; None: the method's own, as its paper has it."""
+
+    def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
+        """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in values.items() if v is not None and not (of_fit and k in _OF_GENERATION)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionBudget(ComputeBudget):
+    """Of a model that diffuses windows of a few steps.
 
     Attributes:
         width: channels of the denoiser's first level.
@@ -72,17 +85,13 @@ class DiffusionBudget:
     sampler: str | None = None
     sampling_steps: int | None = None
 
-    def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
-        """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
-        return _given(self, of_fit)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeBudget:
-    """What a protocol allows a model that diffuses whole episodes, as `DiffusionBudget` has it.
+class EpisodeBudget(ComputeBudget):
+    """Of a model that diffuses whole episodes.
 
     Attributes:
-        prediction: `data`, as EAQ has it, or `velocity`.
+        prediction: `data`, as EAQ has it, or `velocity`. The others as `DiffusionBudget` has them.
     """
 
     width: int | None = None
@@ -95,16 +104,10 @@ class EpisodeBudget:
     sampler: str | None = None
     sampling_steps: int | None = None
 
-    def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
-        """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
-        return _given(self, of_fit)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransitionBudget:
-    """What a protocol allows models of single transitions: diffusion (EDM), autoencoders, dynamics, values of states.
-
-    None: the method's own, as its paper has it.
+class TransitionBudget(ComputeBudget):
+    """Of models of single transitions: diffusion (EDM), autoencoders, dynamics, values of states.
 
     Attributes:
         width: of hidden layers.
@@ -119,20 +122,6 @@ class TransitionBudget:
     sampler: str | None = None
     sampling_steps: int | None = None
 
-    def given(self, *, of_fit: bool = False) -> dict[str, int | float | str]:
-        """The fields that are not the method's own; `of_fit`: without those that generation alone reads."""
-        return _given(self, of_fit)
-
-
-ComputeBudget = DiffusionBudget | EpisodeBudget | TransitionBudget
-
-
-def _given(budget: ComputeBudget, of_fit: bool) -> dict[str, int | float | str]:
-    values = {f.name: getattr(budget, f.name) for f in fields(budget)}
-    return {k: v for k, v in values.items() if v is not None and not (of_fit and k in _OF_GENERATION)}
-
-
-_OF_GENERATION = ("sampler", "sampling_steps")
 
 COMPUTES = ("diffusion", "episode", "transition")
 """The budgets of models that a protocol has, by name: `Augmenter.compute` names one."""
