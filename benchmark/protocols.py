@@ -98,12 +98,8 @@ class Protocol:
 
     def compute(self, kind: str) -> ComputeBudget:
         """The budget of models of a kind, one of COMPUTES."""
-        computes: dict[str, ComputeBudget] = {
-            "diffusion": self.diffusion,
-            "episode": self.episode,
-            "transition": self.transition,
-        }
-        return computes[kind]
+        budget: ComputeBudget = getattr(self, kind)
+        return budget
 
     def settings(self) -> dict[str, Any]:
         """All numbers as plain values, for records."""
