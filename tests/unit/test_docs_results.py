@@ -1,0 +1,146 @@
+"""Results in the documentation are those of the records: every table is compared with the committed pages."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from benchmark.matrix import load_matrix
+from leaderboard.pages.quality import significant
+from tests.unit.documents import README, ROOT, page
+
+RESULTS = page("results").splitlines()
+
+
+def estimate(row: dict[str, float], name: str, digits: int = 1) -> str:
+    return f"{row[name]:.{digits}f} [{row[f'{name}_low']:.{digits}f}, {row[f'{name}_high']:.{digits}f}]"
+
+
+def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
+    (path,) = (ROOT / "results" / "site").glob("quick--*/leaderboard.json")
+    rows = json.loads(path.read_text())["rows"]
+    lines = README.splitlines()
+    for row in rows:
+        place = (row["task"], row["dataset"], row["learner"])
+        if row["not_ranked"]:
+            continue
+        if place == ("all", "all", "all"):
+            numbers = (
+                f"{row['tier']} | {estimate(row, 'lift')} | {estimate(row, 'iqm')} | {estimate(row, 'improvement', 2)}"
+            )
+            assert f"| `{row['augmenter']}` | {numbers} |" in lines
+        elif "all" not in place[:2] and row["learner"] == "bc" and row["augmenter"] == "original":
+            (line,) = (line for line in lines if line.startswith(f"| `{row['task']}` |"))
+            assert f" {estimate(row, 'iqm')} |" in line
+
+
+def test_the_results_of_diffusion_are_those_of_their_leaderboard() -> None:
+    names = assert_scores_are_told("10000", [(d, n) for d in ("exp-m", "one-expert") for n in ("bc", "bc50")])
+    assert len(names) == 11
+
+
+def assert_scores_are_told(updates: str, places: list[tuple[str, str]]) -> list[str]:
+    """A row of each augmenter on the page of that many updates, with a score for each dataset and learner."""
+    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-updates={updates}---*/leaderboard.json")
+    rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
+    names = sorted({row["augmenter"] for row in rows})
+    for name in names:
+        own = {(row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows if row["augmenter"] == name}
+        assert f"| `{name}` | {' | '.join(own[place] for place in places)} |" in RESULTS
+    return names
+
+
+def test_the_results_of_transitions_are_those_of_their_leaderboard() -> None:
+    learners = ("bc[memory=none]", "cql[memory=none]")
+    names = assert_scores_are_told("4000", [("medium", learner) for learner in learners])
+    assert names == sorted(load_matrix("transitions").augmenters)
+
+
+@pytest.mark.parametrize(("dataset", "updates", "count"), [("exp-m", "10000", 9), ("medium", "4000", 8)])
+def test_the_qualities_in_the_documentation_are_those_of_the_records(dataset: str, updates: str, count: int) -> None:
+    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-updates={updates}---*/quality.json")
+    header = next(line for line in page("quality").splitlines() if line.startswith(f"| on `{dataset}` | "))
+    metrics = [cell.strip(" `") for cell in header.split("|")[2:-1]]
+    rows = [row for row in json.loads(path.read_text()) if row["dataset"] == dataset and not row["control"]]
+    assert len(rows) == count
+    for row in rows:
+        numbers = " | ".join(significant(row["means"][metric]) for metric in metrics)
+        assert f"| `{row['augmenter']}` | {numbers} |" in page("quality").splitlines()
+
+
+def test_the_curves_in_the_documentation_are_those_of_the_records() -> None:
+    header = next(line for line in page("harness").splitlines() if line.startswith("| task | data | learner | "))
+    points = [int(cell.replace(",", "")) for cell in header.split("|")[4:-1]]
+    rows = re.findall(r"^\| `(mpe/\w+)` \| `([\w-]+)` \| `(\w+)` \| (.*) \|$", page("harness"), flags=re.MULTILINE)
+    assert len(rows) == 3 * 4 * 2
+    for task, dataset, learner, shown in rows:
+        folder = ROOT / "results/runs/quick" / task.replace("/", "--") / dataset / "original" / learner
+        curves = [json.loads(path.read_text())["evaluation"]["curve"] for path in sorted(folder.glob("seed-*.json"))]
+        assert len(curves) == 5
+        by_updates = [{point["updates"]: point["mean_return"] for point in curve} for curve in curves]
+        means = [sum(curve[updates] for curve in by_updates) / len(by_updates) for updates in points]
+        assert shown.split(" | ") == [f"{mean:,.0f}" for mean in means]
+
+
+def scores_of_learners(actions: str) -> dict[tuple[str, str, str], str]:
+    """By task, dataset and learner, as the page of that kind of actions has them."""
+    (path,) = (ROOT / "results" / "site").glob(f"quick-updates=4000*-{actions}*/leaderboard.json")
+    rows = [row for row in json.loads(path.read_text())["rows"] if row["augmenter"] == "original"]
+    return {(row["task"], row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows}
+
+
+@pytest.mark.parametrize(("matrix", "actions"), [("learners-mpe", "continuous"), ("learners-discrete", "discrete")])
+def test_the_scores_of_learners_are_those_of_their_page(matrix: str, actions: str) -> None:
+    cells, named = scores_of_learners(actions), load_matrix(matrix)
+    for learner in named.learners:
+        told = [cells[task, dataset, learner] for task in named.tasks for dataset in named.datasets]
+        assert f"| `{learner.partition('[')[0]}` | {' | '.join(told)} |" in RESULTS
+
+
+def test_the_scores_of_other_engines_are_those_of_their_pages() -> None:
+    paths = [
+        path
+        for engine in ("smax", "mujoco")
+        for path in (ROOT / "results" / "site").glob(f"quick-updates=4000---{engine}*/leaderboard.json")
+    ]
+    rows = [row for path in paths for row in json.loads(path.read_text())["rows"]]
+    cells = {(row["task"], row["dataset"], row["learner"], row["augmenter"]): row for row in rows}
+    named, tasks = load_matrix("engines"), sorted({row["task"] for row in rows} - {"all"})
+    assert tasks == ["mamujoco/4ant", "smac/2s3z", "smac/3m", "smacv2/terran_5_vs_5"]
+    for task in tasks:
+        recorded = [name for name in named.datasets if (task, name) != ("mamujoco/4ant", "poor")]
+        for dataset in recorded:
+            own = [row for name in named.learners if (row := cells.get((task, dataset, name, "original")))]
+            told = [estimate(row, "iqm") for row in own]
+            assert len(told) == 3
+            assert f"| `{task}` | `{dataset}` | {' | '.join(told)} |" in RESULTS
+    (line,) = (line for line in RESULTS if line.startswith("Doubling the data by copies"))
+    for row in rows:
+        if row["augmenter"] == "duplicate" and (row["task"], row["dataset"], row["learner"]) == ("all", "all", "all"):
+            assert estimate(row, "lift") in line
+
+
+def test_the_scores_beside_random_agents_in_the_documentation_are_those_of_their_page() -> None:
+    cells, named = scores_of_learners("continuous"), load_matrix("learners-exp-s")
+    (line,) = (line for line in page("learners").splitlines() if line.startswith("On `exp-s` of `mpe/spread`"))
+    scores = {learner: cells["mpe/spread", "exp-s", learner] for learner in named.learners}
+    told = re.findall(r"`([\w-]+)` (-?[\d.]+ \[-?[\d.]+, -?[\d.]+\])", line)
+    assert dict(told) == scores
+    numbers = [float(text.partition(" ")[0]) for _, text in told]
+    assert numbers == sorted(numbers, reverse=True)  # the ordering is what it tells
+
+
+def test_the_scores_of_variants_in_the_documentation_are_those_of_their_page() -> None:
+    cells, named = scores_of_learners("discrete"), load_matrix("learners-variants")
+    lines = page("learners").splitlines()
+    for learner in named.learners:
+        usual = f"{learner.partition('[')[0]}[memory=none]"
+        told = [
+            cells[task, dataset, which]
+            for which in (usual, learner)
+            for task in named.tasks
+            for dataset in named.datasets
+        ]
+        assert f"| `{learner}` | {' | '.join(told)} |" in lines
