@@ -144,3 +144,13 @@ def test_the_scores_of_variants_in_the_documentation_are_those_of_their_page() -
             for dataset in named.datasets
         ]
         assert f"| `{learner}` | {' | '.join(told)} |" in lines
+
+
+def test_the_runs_that_the_overview_counts_are_recorded() -> None:
+    rows = [line for line in RESULTS if re.match(r"\| `[\w-]+`(, `[\w-]+`)* \| \d+ \|", line)]
+    assert len(rows) >= 5
+    for line in rows:
+        names, count = line.split("|")[1:3]
+        groups = [group for name in re.findall(r"`([\w-]+)`", names) for group in load_matrix(name).groups()]
+        recorded = {cell for group in groups for cell in group.cells if cell.path(ROOT / "results").exists()}
+        assert len(recorded) == int(count), f"{names}: {len(recorded)} records"
