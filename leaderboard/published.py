@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,8 @@ DIFFERENCES: Mapping[str, tuple[str, ...]] = {
     ),
     "ins": (
         "Score: 0 and 100 are mean scores of the paper's random and expert policies; ours are of other policies.",
-        "Data: the public OMAR datasets, replaced by 5M synthetic transitions; ours adds to the original data.",
+        "Data: the public OMAR and OG-MARL datasets, replaced by 5M synthetic transitions; ours are of other policies, "
+        "and the protocol of this page says how many are made and how they are mixed.",
         "Spread: standard deviation of 8 seeds; ours is a 95% interval over independent sets.",
     ),
     "codi": (
@@ -52,13 +54,17 @@ DIFFERENCES: Mapping[str, tuple[str, ...]] = {
     ),
     "eaq": (
         "Score: mean episode return, 20 at most; ours is normalised.",
-        "Data: a 3% sample of the public datasets.",
+        "Data: a 3% sample of OG-MARL's datasets; ours is a sample of data of other policies.",
         "Spread: standard deviation of 5 runs; ours is a 95% interval.",
     ),
 }
 
 _TASKS = {"cn": "spread", "pp": "tag"}  # MADiTS and CODI: cooperative navigation, predator-prey
 _DATASETS = {"md-replay": "medium-replay"}
+_EAQ_SHARE = "[fraction=0.03]"
+"""EAQ, Sec. 4.3: all of its results are on so much of a dataset."""
+_INS_SHARES = {"ins-10pct": "[fraction=0.1]", "ins-50pct": "[fraction=0.5]", "ins-100pct": ""}
+"""INS, Tables 2 and A2: `ins` fitted on so much of a dataset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +112,27 @@ def belongs_to(value: PublishedValue, cell: Cell, augmenter: str) -> bool:
     return (value.cell, value.augmenter) == (_plain(cell), augmenter.partition("[")[0])
 
 
+def score_like(value: PublishedValue) -> str:
+    """The score of ours on the scale of a printed value: returns and win rates are what they are, else the paper's."""
+    return value.paper if value.metric == "normalized_return" else value.metric
+
+
 def _plain(cell: Cell) -> Cell:
-    return Cell(*(text.partition("[")[0] for text in (cell.task, cell.dataset, cell.learner)))
+    """A cell of ours as papers name it: without parameters but for the share of the data, nor whose preset it is."""
+    share = re.search(r"[\[,](fraction=[\d.]+)[,\]]", cell.dataset)
+    dataset = cell.dataset.partition("[")[0] + (f"[{share[1]}]" if share else "")
+    return Cell(cell.task.partition("[")[0], dataset, cell.learner.partition("[")[0].partition("@")[0])
 
 
 def _value(row: Mapping[str, str]) -> PublishedValue:
     float(row["mean"])  # ValueError where a number is damaged
     task = f"{row['engine_family']}/{_TASKS.get(row['task'], row['task'])}"
+    share = _EAQ_SHARE if row["paper"] == "eaq" else _INS_SHARES.get(row["augmenter"], "")
     return PublishedValue(
         paper=row["paper"],
         table=row["table"],
-        cell=Cell(task, _DATASETS.get(row["dataset"], row["dataset"]), row["learner"]),
-        augmenter=row["augmenter"],
+        cell=Cell(task, _DATASETS.get(row["dataset"], row["dataset"]) + share, row["learner"]),
+        augmenter="ins" if row["augmenter"] in _INS_SHARES else row["augmenter"],
         metric=row["metric"],
         mean=row["mean"],
         spread=row["spread"],
