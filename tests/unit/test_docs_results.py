@@ -37,13 +37,20 @@ def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
 
 
 def test_the_results_of_diffusion_are_those_of_their_leaderboard() -> None:
-    names = assert_scores_are_told("10000", [(d, n) for d in ("exp-m", "one-expert") for n in ("bc", "bc50")])
-    assert len(names) == 11
+    places = [(dataset, learner) for dataset in ("exp-m", "one-expert") for learner in ("bc", "bc50")]
+    assert len(assert_scores_are_told("updates=10000---particle", places)) == 11
 
 
-def assert_scores_are_told(updates: str, places: list[tuple[str, str]]) -> list[str]:
-    """A row of each augmenter on the page of that many updates, with a score for each dataset and learner."""
-    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-updates={updates}---*/leaderboard.json")
+@pytest.mark.parametrize(("engine", "datasets"), [("particle", ("medium", "exp-m"))])
+def test_the_results_of_transitions_are_those_of_their_leaderboard(engine: str, datasets: tuple[str, ...]) -> None:
+    places = [(dataset, learner) for dataset in datasets for learner in ("bc[memory=none]", "cql[memory=none]")]
+    names = assert_scores_are_told(f"updates=4000---{engine}", places)
+    assert names == sorted(load_matrix("transitions").augmenters)
+
+
+def assert_scores_are_told(board: str, places: list[tuple[str, str]]) -> list[str]:
+    """A row of each augmenter on the page of that budget and engine, with a score for each dataset and learner."""
+    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-{board}*/leaderboard.json")
     rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
     names = sorted({row["augmenter"] for row in rows})
     for name in names:
@@ -52,17 +59,20 @@ def assert_scores_are_told(updates: str, places: list[tuple[str, str]]) -> list[
     return names
 
 
-def test_the_results_of_transitions_are_those_of_their_leaderboard() -> None:
-    learners = ("bc[memory=none]", "cql[memory=none]")
-    names = assert_scores_are_told("4000", [("medium", learner) for learner in learners])
-    assert names == sorted(load_matrix("transitions").augmenters)
-
-
-@pytest.mark.parametrize(("dataset", "updates", "count"), [("exp-m", "10000", 9), ("medium", "4000", 8)])
-def test_the_qualities_in_the_documentation_are_those_of_the_records(dataset: str, updates: str, count: int) -> None:
-    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-updates={updates}---*/quality.json")
-    header = next(line for line in page("quality").splitlines() if line.startswith(f"| on `{dataset}` | "))
-    metrics = [cell.strip(" `") for cell in header.split("|")[2:-1]]
+@pytest.mark.parametrize(
+    ("header", "board", "dataset", "count"),
+    [
+        ("on `exp-m`", "updates=10000---particle", "exp-m", 9),
+        ("on `medium`, matrix `transitions`", "updates=4000---particle", "medium", 8),
+        ("on `exp-m`, matrix `transitions`", "updates=4000---particle", "exp-m", 8),
+    ],
+)
+def test_the_qualities_in_the_documentation_are_those_of_the_records(
+    header: str, board: str, dataset: str, count: int
+) -> None:
+    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-{board}*/quality.json")
+    columns = next(line for line in page("quality").splitlines() if line.startswith(f"| {header} | "))
+    metrics = [cell.strip(" `") for cell in columns.split("|")[2:-1]]
     rows = [row for row in json.loads(path.read_text()) if row["dataset"] == dataset and not row["control"]]
     assert len(rows) == count
     for row in rows:
