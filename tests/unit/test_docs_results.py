@@ -41,9 +41,17 @@ def test_the_results_of_diffusion_are_those_of_their_leaderboard() -> None:
     assert len(assert_scores_are_told("updates=10000---particle", places)) == 11
 
 
-@pytest.mark.parametrize(("engine", "datasets"), [("particle", ("medium", "exp-m"))])
-def test_the_results_of_transitions_are_those_of_their_leaderboard(engine: str, datasets: tuple[str, ...]) -> None:
-    places = [(dataset, learner) for dataset in datasets for learner in ("bc[memory=none]", "cql[memory=none]")]
+@pytest.mark.parametrize(
+    ("engine", "datasets", "conservative"),
+    [
+        ("particle", ("medium", "exp-m"), "cql[memory=none]"),
+        ("smax", ("medium", "poor"), "cql[critic_hidden=128,memory=none]"),
+    ],
+)
+def test_the_results_of_transitions_are_those_of_their_leaderboard(
+    engine: str, datasets: tuple[str, ...], conservative: str
+) -> None:
+    places = [(dataset, learner) for dataset in datasets for learner in ("bc[memory=none]", conservative)]
     names = assert_scores_are_told(f"updates=4000---{engine}", places)
     assert names == sorted(load_matrix("transitions").augmenters)
 
@@ -65,6 +73,8 @@ def assert_scores_are_told(board: str, places: list[tuple[str, str]]) -> list[st
         ("on `exp-m`", "updates=10000---particle", "exp-m", 9),
         ("on `medium`, matrix `transitions`", "updates=4000---particle", "medium", 8),
         ("on `exp-m`, matrix `transitions`", "updates=4000---particle", "exp-m", 8),
+        ("on `medium` of `3m`", "updates=4000---smax", "medium", 8),
+        ("on `poor` of `3m`", "updates=4000---smax", "poor", 8),
     ],
 )
 def test_the_qualities_in_the_documentation_are_those_of_the_records(
