@@ -38,7 +38,7 @@ def test_the_results_in_the_readme_are_those_of_the_leaderboard() -> None:
 
 def test_the_results_of_diffusion_are_those_of_their_leaderboard() -> None:
     places = [(dataset, learner) for dataset in ("exp-m", "one-expert") for learner in ("bc", "bc50")]
-    assert len(assert_scores_are_told("updates=10000---particle", places)) == 11
+    assert len(assert_scores_are_told("amount_ratio=0.25-updates=10000---particle", places)) == 11
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,19 @@ def test_the_results_of_transitions_are_those_of_their_leaderboard(
     engine: str, datasets: tuple[str, ...], conservative: str
 ) -> None:
     places = [(dataset, learner) for dataset in datasets for learner in ("bc[memory=none]", conservative)]
-    names = assert_scores_are_told(f"updates=4000---{engine}", places)
+    names = assert_scores_are_told(f"amount_ratio=0.25-updates=4000---{engine}", places)
     assert names == sorted(load_matrix("transitions").augmenters)
+
+
+def test_the_results_of_synthetic_data_alone_are_those_of_their_leaderboard() -> None:
+    places = [("exp-m", learner) for learner in load_matrix("transitions-replaced").learners]
+    names = assert_scores_are_told("amount_ratio=1.0-mix=replace-updates=4000---particle", places)
+    assert names == sorted(load_matrix("transitions-replaced").augmenters)
 
 
 def assert_scores_are_told(board: str, places: list[tuple[str, str]]) -> list[str]:
     """A row of each augmenter on the page of that budget and engine, with a score for each dataset and learner."""
-    (path,) = (ROOT / "results" / "site").glob(f"quick-amount_ratio=0.25-{board}*/leaderboard.json")
+    (path,) = (ROOT / "results" / "site").glob(f"quick-{board}*/leaderboard.json")
     rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
     names = sorted({row["augmenter"] for row in rows})
     for name in names:
