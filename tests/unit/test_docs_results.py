@@ -180,3 +180,30 @@ def test_the_runs_that_the_overview_counts_are_recorded() -> None:
         groups = [group for name in re.findall(r"`([\w-]+)`", names) for group in load_matrix(name).groups()]
         recorded = {cell for group in groups for cell in group.cells if cell.path(ROOT / "results").exists()}
         assert len(recorded) == int(count), f"{names}: {len(recorded)} records"
+
+
+def test_what_a_longer_fit_changes_is_told_as_it_was_recorded() -> None:
+    columns = next(line for line in RESULTS if line.startswith("| alone on `exp-m` | "))
+    shown = [cell.strip(" `") for cell in columns.split("|")[2:-1]]
+    rows = [
+        found for line in RESULTS if (found := re.match(r"\| `(ins.*|synther)`, ([\d,]+) updates \| (.*) \|", line))
+    ]
+    assert {found[1] for found in rows} == {"ins", "ins[agent_ids=always]", "synther"}
+    for found in rows:
+        budget = "" if found[2] == "2,000" else f"transition_updates={found[2].replace(',', '')},"
+        folder = (
+            ROOT / f"results/runs/quick[amount_ratio=1.0,mix=replace,{budget}updates=4000]/mpe--spread/exp-m" / found[1]
+        )
+        told = []
+        for name in shown:
+            learner = name if name in ("bc", "cql") else "bc"
+            records = [
+                json.loads(p.read_text()) for p in sorted((folder / f"{learner}[memory=none]").glob("seed-*.json"))
+            ]
+            assert len(records) == 3
+            if name == learner:
+                told.append(f"{sum(record['scores']['normalised'] for record in records) / 3:.1f}")
+            else:
+                values = [record["quality"][name] for record in records]
+                told.append(significant(None if None in values else sum(values) / 3))
+        assert found[3] == " | ".join(told)
