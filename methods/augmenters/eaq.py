@@ -61,7 +61,7 @@ class EAQ(FittedAugmenter[EAQConfig, EpisodeModel]):
     """
 
     Config = EAQConfig
-    version = 1
+    version = 2
     name: ClassVar[str] = "eaq"
     compute: ClassVar[str] = "episode"
     generation_fields: ClassVar[frozenset[str]] = frozenset(("copies", "sampler", "sampling_steps"))

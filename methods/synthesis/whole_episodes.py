@@ -58,7 +58,7 @@ def generate_episodes(
     largest = max(1, min(_EPISODES_AT_ONCE, _VALUES_AT_ONCE // (model.matrix.length * model.matrix.channels)))
     parts: list[OfflineDataset] = []
     values: list[NDArray[np.float32]] = []
-    lengths, ended = np.zeros(0, dtype=np.int64), 0
+    lengths, marked = np.zeros(0, dtype=np.int64), 0
     while (missing := _missing(lengths, amount, episodes, model.matrix.longest)) > 0:
         done, total = (len(lengths), episodes) if amount is None else (int(lengths.sum()), amount)
         tell = _at_most_every_second(partial(run.report, done, total, f"{owner}: {len(lengths)} episodes"))
@@ -75,11 +75,11 @@ def generate_episodes(
             parts.append(emit_episodes(model, rows, data))
         lengths = np.concatenate([lengths, parts[-1].lengths])
         values.append(decoded.returns_to_go[:, 0])
-        ended += int(decoded.ended.sum())
+        marked += int(decoded.marked.sum())
     needed = episodes if amount is None else until_amount(lengths, amount)
     result = concatenate(parts).take(np.arange(needed))
     report.count(np.arange(len(lengths)) < needed, np.zeros(len(lengths), dtype=np.int64), reason="surplus")
-    report.extra["ended_share"] = ended / len(lengths)
+    report.extra["marked_share"] = marked / len(lengths)
     report.extra["distributions"] = {
         "quantiles": list(_QUANTILES),
         "returns": {"original": _quantiles(data.returns()), "generated": _quantiles(result.returns())},
@@ -96,13 +96,13 @@ def generate_episodes(
 def to_rows(model: EpisodeModel, decoded: DecodedEpisodes) -> GeneratedRows:
     """Decoded signals as rows for the one emission of all methods.
 
-    An episode that the signal ended before the task's limit ended truly, if any of the data do. At the limit the signal
-    says the same of true ends and of time limits: there the termination head decides (inferred).
+    An episode shorter than the task's limit ended truly, if any of the data do. At the limit the signal says the same
+    of true ends and of time limits: there the termination head decides (inferred).
     """
     with torch.no_grad():
         x = model.encode(decoded.observations, decoded.states)  # (B, T + 1, N, D')
         actions = model.chosen_actions(decoded.actions, x[:, :-1])
-        terminal = decoded.ended & model.has("termination")
+        terminal = np.full(len(decoded.lengths), model.has("termination"))
         at_limit = terminal & (decoded.lengths >= model.spec.episode_limit)
         if at_limit.any():
             last = x[torch.arange(len(x), device=x.device), torch.from_numpy(decoded.lengths).to(x.device)]

@@ -22,7 +22,7 @@ from tasks.datasets.offline import OfflineDataset
 from tasks.spec import TaskSpec
 
 _END = 0.5  # of the channel of ends; above it the episode is over
-_LEAST_DEVIATION = 0.1  # of a channel, in normalised units (inferred): padding may differ from a constant
+_LEAST_DEVIATION = 0.02  # of an entry, in normalised units (inferred): one that never varies can still be corrected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class DecodedEpisodes:
         actions: (B, T, N, A): values, or how much speaks for each choice.
         rewards, returns_to_go: (B, T) of the team.
         lengths: (B,) transitions, 1..T.
-        ended: (B,) whether the signal itself said so; else it was cut at T.
+        marked: (B,) whether the end is clear: above one half.
     """
 
     observations: NDArray[np.float32]
@@ -44,7 +44,34 @@ class DecodedEpisodes:
     rewards: NDArray[np.float32]
     returns_to_go: NDArray[np.float32]
     lengths: NDArray[np.int64]
-    ended: NDArray[np.bool_]
+    marked: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Of each entry of the normalised signals of the data, padding included.
+
+    Attributes:
+        mean: (L, F).
+        deviation: (L, F), 0.02 at least.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, data: OfflineDataset, padding: Tensor, length: int) -> Self:
+        """Those of normalised rows (S + E, F), with padding (F,) up to `length` columns; one column at a time."""
+        mean, deviation = (padding.new_zeros(length, len(padding), dtype=torch.float64) for _ in range(2))
+        first = data.row_starts[: data.n_episodes]
+        for column in range(length):
+            there = first[data.lengths >= column] + column  # the row after an episode's last step too
+            found = rows[torch.from_numpy(there).to(rows.device)].double()
+            share, pad = len(there) / data.n_episodes, padding.double()
+            mean[column] = found.sum(dim=0) / data.n_episodes + (1 - share) * pad
+            square = (found - mean[column]).square().sum(dim=0) / data.n_episodes
+            deviation[column] = (square + (1 - share) * (pad - mean[column]).square()).sqrt()
+        return cls(mean.float(), deviation.float().clamp_(min=_LEAST_DEVIATION))
 
 
 class EpisodeMatrix:
@@ -58,7 +85,8 @@ class EpisodeMatrix:
         length: L, T_max + 1 rounded up to a multiple of `multiple`.
         channels: F.
         value_channel: where Q is.
-        padding: (F,) normalised. deviation: (F,) of the normalised rows of the data, 0.1 at least.
+        padding: (F,) normalised.
+        moments: of the signals of the data.
     """
 
     def __init__(
@@ -68,17 +96,17 @@ class EpisodeMatrix:
         multiple: int,
         with_state: bool,
         limits: LimitsNormaliser,
-        deviation: Tensor,
+        moments: Moments,
         device: str,
     ) -> None:
         self.spec, self.longest, self.with_state, self.device = spec, longest, with_state, device
-        self.length = -(-(longest + 1) // multiple) * multiple
+        self.length = _columns(longest, multiple)
         self._of_agents = spec.n_agents * (spec.obs_dim + spec.action.size)
         self.channels = self._of_agents + (spec.state_dim or 0) * with_state + 3
         self.value_channel = self.channels - 2
         self._multiple, self._limits = multiple, limits.to(device)
-        self.padding = self._scaled(torch.zeros(self.channels, device=device))  # (F,)
-        self.deviation = deviation.to(device)
+        self.padding = _scaled(self._limits, torch.zeros(self.channels, device=device))  # (F,)
+        self.moments = Moments(moments.mean.to(device), moments.deviation.to(device))
 
     @classmethod
     def fit(
@@ -105,11 +133,11 @@ class EpisodeMatrix:
             np.where(seen, rows.min(axis=0), steps.min(axis=0)),
             np.where(seen, rows.max(axis=0), steps.max(axis=0)),
         ]
-        limits = LimitsNormaliser.fit(np.stack(ranges))  # both ends say all that it asks of the rows
-        deviation = steps.std(axis=0, dtype=np.float64) / limits.scale.numpy()
-        least = torch.from_numpy(np.maximum(deviation, _LEAST_DEVIATION).astype(np.float32))
-        matrix = cls(spec, int(data.lengths.max()), multiple, with_state, limits, least, device)
-        return matrix, matrix._scaled(torch.from_numpy(rows).to(device))
+        limits = LimitsNormaliser.fit(np.stack(ranges)).to(device)  # both ends say all that it asks of the rows
+        scaled, longest = _scaled(limits, torch.from_numpy(rows).to(device)), int(data.lengths.max())
+        padding = _scaled(limits, torch.zeros(rows.shape[1], device=device))
+        moments = Moments.of(scaled, data, padding, _columns(longest, multiple))
+        return cls(spec, longest, multiple, with_state, limits, moments, device), scaled
 
     @staticmethod
     def _rows(data: OfflineDataset, gamma: float, with_state: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -135,38 +163,51 @@ class EpisodeMatrix:
             marks.append(np.ones(data.states.shape[1], dtype=np.bool_))
         return np.concatenate([*parts, ends], axis=1), np.concatenate([*marks, np.zeros(3, dtype=np.bool_)])
 
-    def _scaled(self, raw: Tensor) -> Tensor:
-        """(..., F) in the task's units -> [−1, 1]; only zeros that stand for nothing can lie outside of the range."""
-        return self._limits.encode(raw).clamp_(-1, 1)
-
     def decode(self, signals: Tensor) -> DecodedEpisodes:
-        """Signals (B, L, F) in the task's units, cut at the first step whose end is above one half."""
+        """Signals (B, L, F) in the task's units, cut where they end.
+
+        That is the first step whose end is above one half, or where none is, the one with the most of it: every episode
+        of the data marks exactly one (inferred).
+        """
         spec, steps = self.spec, self.longest
         raw: NDArray[np.float32] = self._limits.decode(signals.detach()[:, : steps + 1]).cpu().numpy()
         agents = raw[..., : self._of_agents].reshape(*raw.shape[:2], spec.n_agents, -1)  # (B, T + 1, N, D + A)
-        ends = raw[:, :steps, -1] > _END  # (B, T)
-        ended: NDArray[np.bool_] = np.asarray(ends.any(axis=1))
+        ends = raw[:, :steps, -1]  # (B, T)
+        marked: NDArray[np.bool_] = np.asarray((ends > _END).any(axis=1))
+        last = np.where(marked, (ends > _END).argmax(axis=1), ends.argmax(axis=1))
         return DecodedEpisodes(
             observations=agents[..., : spec.obs_dim],
             states=raw[..., self._of_agents : -3] if self.with_state else None,
             actions=agents[:, :steps, :, spec.obs_dim :],
             rewards=raw[:, :steps, -3],
             returns_to_go=raw[:, :steps, -2],
-            lengths=np.where(ended, ends.argmax(axis=1) + 1, steps).astype(np.int64),
-            ended=ended,
+            lengths=(last + 1).astype(np.int64),
+            marked=marked,
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For `from_arrays`."""
         sizes = np.array([self.longest, self._multiple, self.with_state], dtype=np.int64)
-        return {**self._limits.state(), "sizes": sizes, "deviation": self.deviation.cpu().numpy()}
+        moments = {name: getattr(self.moments, name).cpu().numpy() for name in ("mean", "deviation")}
+        return {**self._limits.state(), "sizes": sizes, **moments}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, spec: TaskSpec, device: str) -> Self:
         """The codec whose `arrays` are given."""
         longest, multiple, with_state = (int(size) for size in arrays["sizes"])
-        limits, deviation = LimitsNormaliser.from_state(arrays), torch.from_numpy(np.array(arrays["deviation"]))
-        return cls(spec, longest, multiple, bool(with_state), limits, deviation, device)
+        moments = Moments(*(torch.from_numpy(np.array(arrays[name])) for name in ("mean", "deviation")))
+        limits = LimitsNormaliser.from_state(arrays)
+        return cls(spec, longest, multiple, bool(with_state), limits, moments, device)
+
+
+def _columns(longest: int, multiple: int) -> int:
+    """L: room for the row after the last step, rounded up."""
+    return -(-(longest + 1) // multiple) * multiple
+
+
+def _scaled(limits: LimitsNormaliser, raw: Tensor) -> Tensor:
+    """(..., F) in the task's units -> [−1, 1]; only zeros that stand for nothing can lie outside of the range."""
+    return limits.encode(raw).clamp_(-1, 1)
 
 
 class EpisodeSignals:

@@ -120,7 +120,7 @@ class EpisodeModel(HeadQueries):
         """x̂_0 (1, B, L, F) without gradients; arguments as of `ConvUNet.forward` with one replica."""
         if self._predict is None:
             self._predict = prepared(self.unet)
-        return clean_estimate(self.settings, self._schedule, self.matrix.deviation, self._predict(x, k), x, k)
+        return clean_estimate(self.settings, self._schedule, self.matrix.moments, self._predict(x, k), x, k)
 
     def sample(
         self, count: int, *, noise: NoiseSource, sampler: Sampler, before_pass: Callable[[], None] = lambda: None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import Run
-from methods.diffusion.episodes.matrix import EpisodeSignals
+from methods.diffusion.episodes.matrix import EpisodeSignals, Moments
 from methods.diffusion.episodes.settings import EpisodeSettings
 from methods.diffusion.schedule import Schedule, make_schedule
 from methods.diffusion.training import StackedTraining
@@ -37,22 +37,25 @@ class EpisodeLosses:
 
 
 def clean_estimate(
-    settings: EpisodeSettings, schedule: Schedule, deviation: Tensor, output: Tensor, noisy: Tensor, k: Tensor
+    settings: EpisodeSettings, schedule: Schedule, moments: Moments, output: Tensor, noisy: Tensor, k: Tensor
 ) -> Tensor:
     """x̂_0 (..., L, F) from what the network gave for noisy signals (..., L, F) at steps k (...).
 
-    Either x̂_0 itself, or with s the `deviation` (F,) of each channel in the data and T = ᾱ s² + 1 − ᾱ
+    Either x̂_0 itself, or with μ and s the mean and deviation of each entry in the data and T = ᾱ s² + 1 − ᾱ
 
-        x̂_0 = √ᾱ s² / T · x_k − s √(1 − ᾱ) / √T · v̂,
+        x̂_0 = μ + √ᾱ s² / T · (x_k − √ᾱ μ) − s √(1 − ᾱ) / √T · v̂,
 
-    the best linear estimate and a correction (Karras et al. 2022, Sec. 5). v̂ is the velocity where s = 1 (Salimans & Ho
-    2022, App. D); were that so for all channels, the correction would have to carry the noise of all of them.
+    the best linear estimate and a correction (Karras et al. 2022, Sec. 5). v̂ is the velocity where μ = 0 and s = 1
+    (Salimans & Ho 2022, App. D); were that so for all entries, the correction would have to carry the noise of all of
+    them, and the mean of those that hardly vary.
     """
     if settings.prediction == "data":
         return output
+    mean, deviation = moments.mean, moments.deviation
     level, variance = schedule.alpha_bars[k][..., None, None], deviation.square()
     total = level * variance + (1 - level)
-    return level.sqrt() * variance / total * noisy - deviation * ((1 - level) / total).sqrt() * output
+    linear = mean + level.sqrt() * variance / total * (noisy - level.sqrt() * mean)
+    return linear - deviation * ((1 - level) / total).sqrt() * output
 
 
 def episode_losses(clean: Tensor, predicted: Tensor, steps: Tensor, value_channel: int) -> EpisodeLosses:
@@ -131,8 +134,8 @@ class EpisodeTraining(StackedTraining[EpisodeChunk]):
         settings, episodes, k = self._settings, chunk.episodes[:, index], chunk.k[:, index]
         clean = self._signals.signals(episodes)  # (R, B, L, F)
         noisy = self._schedule.diffuse(clean, k, chunk.noise[:, index])
-        deviation = self._signals.matrix.deviation
-        predicted = clean_estimate(settings, self._schedule, deviation, self._unet(noisy, k), noisy, k)
+        moments = self._signals.matrix.moments
+        predicted = clean_estimate(settings, self._schedule, moments, self._unet(noisy, k), noisy, k)
         steps = self._signals.steps(episodes, own=settings.q_mean == "valid")
         return episode_losses(clean, predicted, steps, self._signals.matrix.value_channel).total(settings.lambda_q)
 

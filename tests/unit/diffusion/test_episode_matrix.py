@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.checks import sample_dataset
-from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals
+from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals, Moments
 from tasks.common.errors import UsageError
 from tasks.datasets.offline import OfflineDataset
 
@@ -30,7 +30,7 @@ def require_identity(data: OfflineDataset, with_state: bool = False) -> None:
     found = of.matrix.decode(signals)
     assert float(signals.abs().max()) <= 1
     assert found.lengths.tolist() == data.lengths.tolist()
-    assert found.ended.all()
+    assert found.marked.all()
     team, to_go = data.team_rewards(), data.returns_to_go(0.99)
     for e in range(data.n_episodes):
         steps = slice(int(data.episode_starts[e]), int(data.episode_starts[e + 1]))
@@ -100,17 +100,18 @@ def test_padding_stays_within_the_range_of_a_channel(episodes: Episodes) -> None
     assert float(signals.abs().max()) <= 1
 
 
-def test_a_signal_is_cut_at_its_first_end_or_nowhere(episodes: Episodes) -> None:
+def test_a_signal_is_cut_at_its_first_clear_end_or_where_it_comes_closest(episodes: Episodes) -> None:
     data = episodes((3, 7), discrete=True)
     of = encoded(data)
     signals = of.signals(torch.tensor([1, 1, 1]))
     signals[..., -1] = -1.0  # no end
-    signals[0, [2, 4], -1] = 0.2  # 0.6 in the channel's units
+    signals[0, [2, 4], -1] = torch.tensor([0.2, 0.9])  # 0.6 and 0.95 in the channel's units: the first of them
     signals[1, 7, -1] = 1.0  # behind the last step that an episode can have
-    signals[2, 3, -1] = -0.1  # 0.45
+    signals[1, 5, -1] = -0.9
+    signals[2, [1, 3], -1] = torch.tensor([-0.2, -0.1])  # 0.4 and 0.45: the larger one
     found = of.matrix.decode(signals)
-    assert found.lengths.tolist() == [3, 7, 7]
-    assert found.ended.tolist() == [True, False, False]
+    assert found.lengths.tolist() == [3, 6, 4]
+    assert found.marked.tolist() == [True, False, False]
 
 
 def test_q_is_averaged_over_all_steps_or_an_episodes_own(episodes: Episodes) -> None:
@@ -128,17 +129,34 @@ def test_a_codec_is_restored(episodes: Episodes) -> None:
     first, second = of.matrix.decode(signals), again.decode(signals)
     np.testing.assert_array_equal(first.observations, second.observations)
     assert torch.equal(of.matrix.padding, again.padding)
-    assert torch.equal(of.matrix.deviation, again.deviation)
+    assert torch.equal(of.matrix.moments.mean, again.moments.mean)
+    assert torch.equal(of.matrix.moments.deviation, again.moments.deviation)
 
 
-def test_the_deviation_is_that_of_the_normalised_steps(episodes: Episodes) -> None:
+@given(lengths=st.lists(st.integers(1, 10), min_size=1, max_size=5))
+@settings(max_examples=20, deadline=None)
+def test_the_moments_are_those_of_every_entry_padding_included(lengths: list[int]) -> None:
+    base = sample_dataset("discrete", episodes=12)
+    of = encoded(base.take([int(np.argmin(np.abs(base.lengths - length))) for length in lengths]))
+    signals, moments = of.signals(torch.arange(len(lengths))), of.matrix.moments
+    assert moments.mean.shape == signals.shape[1:]
+    torch.testing.assert_close(moments.mean, signals.mean(dim=0), rtol=1e-5, atol=1e-6)
+    deviation = signals.double().std(dim=0, correction=0).float()
+    torch.testing.assert_close(moments.deviation, deviation.clamp(min=0.02), rtol=1e-4, atol=1e-6)
+
+
+def test_moments_by_hand(episodes: Episodes) -> None:
+    data = episodes((1, 2))
+    rows = torch.tensor([[0.5], [-0.5], [1.0], [0.0], [0.8]])  # two and three of them, the last ones of no step
+    moments = Moments.of(rows, data, torch.tensor([0.2]), 4)
+    torch.testing.assert_close(moments.mean[:, 0], torch.tensor([0.75, -0.25, 0.5, 0.2]))
+    torch.testing.assert_close(moments.deviation[:, 0], torch.tensor([0.25, 0.25, 0.3, 0.02]))
+
+
+def test_an_entry_that_never_varies_can_still_be_corrected(episodes: Episodes) -> None:
     data = episodes((3, 7))
-    of = encoded(data.replace(rewards=np.zeros_like(data.rewards)))
-    rows = of.matrix.deviation
-    signals = of.signals(torch.arange(2))
-    steps = torch.cat([signals[0, :3], signals[1, :7]])
-    torch.testing.assert_close(rows, steps.std(dim=0, correction=0).clamp(min=0.1), rtol=1e-4, atol=1e-5)
-    assert rows[-3] == 0.1  # all rewards are alike
+    moments = encoded(data.replace(rewards=np.zeros_like(data.rewards))).matrix.moments
+    assert moments.deviation[:, -3].eq(torch.tensor(0.02)).all()
 
 
 def test_a_state_that_is_not_there_is_refused(episodes: Episodes) -> None:

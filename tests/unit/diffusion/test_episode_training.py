@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmark.checks.check import EveryCheckpoint
 from methods.base import EpisodeBudget, Run
 from methods.diffusion.episodes.fitting import fit_episode_models
-from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals
+from methods.diffusion.episodes.matrix import EpisodeMatrix, EpisodeSignals, Moments
 from methods.diffusion.episodes.settings import EpisodeSettings
 from methods.diffusion.episodes.training import EpisodeTraining, clean_estimate, episode_losses, judge_episodes
 from methods.diffusion.schedule import LinearSchedule
@@ -224,41 +224,49 @@ def test_a_velocity_gives_the_data() -> None:
     clean, noise = torch.randn(2, 3, L, F, generator=g), torch.randn(2, 3, L, F, generator=g)
     k = torch.tensor([[0, 10, 999], [500, 300, 700]])
     noisy, velocity = schedule.diffuse(clean, k, noise), schedule.diffuse(noise, k, -clean)
-    found = clean_estimate(settings, schedule, torch.ones(F), velocity, noisy, k)
+    standard = Moments(torch.zeros(L, F), torch.ones(L, F))
+    found = clean_estimate(settings, schedule, standard, velocity, noisy, k)
     torch.testing.assert_close(found, clean, rtol=1e-4, atol=1e-5)
-    assert clean_estimate(EpisodeSettings(), schedule, torch.ones(F), velocity, noisy, k) is velocity
+    assert clean_estimate(EpisodeSettings(), schedule, standard, velocity, noisy, k) is velocity
 
 
 def test_a_silent_network_of_velocities_gives_the_best_linear_estimate() -> None:
-    # Of Gaussian data of deviation s: the regression of x_0 on x_k, and what it leaves is s √(1 − ᾱ) / √T.
-    schedule, settings = LinearSchedule(1_000), EpisodeSettings(prediction="velocity")
-    draw = np.random.default_rng(9)
-    deviation, count = torch.tensor([0.1, 0.5, 2.0]), 40_000
-    clean = deviation * torch.from_numpy(draw.standard_normal((count, 1, 3), dtype=np.float32))
+    # Of Gaussian entries: the regression of x_0 on x_k, and what it leaves is s √(1 − ᾱ) / √T.
+    schedule, settings, draw = LinearSchedule(1_000), EpisodeSettings(prediction="velocity"), np.random.default_rng(9)
+    moments = Moments(
+        torch.tensor([[0.0, -0.9, 3.0], [0.5, 0.0, -2.0]]), torch.tensor([[0.1, 0.5, 2.0], [1.0, 0.02, 0.3]])
+    )
+    count = 40_000
+
+    def normal() -> Tensor:
+        return torch.from_numpy(draw.standard_normal((count, 2, 3), dtype=np.float32))
+
+    clean = moments.mean + moments.deviation * normal()
     for step in (20, 300, 800):
         k = torch.full((count,), step)
-        noisy = schedule.diffuse(clean, k, torch.from_numpy(draw.standard_normal((count, 1, 3), dtype=np.float32)))
-        silent = clean_estimate(settings, schedule, deviation, torch.zeros_like(clean), noisy, k)
-        slope = (clean * noisy).mean(dim=(0, 1)) / noisy.square().mean(dim=(0, 1))
-        torch.testing.assert_close(silent, slope * noisy, rtol=0.1, atol=0.02)
-        one = clean_estimate(settings, schedule, deviation, torch.ones_like(clean), noisy, k)
-        left = (clean - silent).square().mean(dim=(0, 1)).sqrt()
-        torch.testing.assert_close((silent - one)[0, 0], left, rtol=0.03, atol=1e-3)
+        noisy = schedule.diffuse(clean, k, normal())
+        silent = clean_estimate(settings, schedule, moments, torch.zeros_like(clean), noisy, k)
+        of_clean, of_noisy = clean - clean.mean(dim=0), noisy - noisy.mean(dim=0)
+        slope = (of_clean * of_noisy).mean(dim=0) / of_noisy.square().mean(dim=0)
+        torch.testing.assert_close(silent, clean.mean(dim=0) + slope * of_noisy, rtol=0.1, atol=0.06)
+        one = clean_estimate(settings, schedule, moments, torch.ones_like(clean), noisy, k)
+        left = (clean - silent).square().mean(dim=0).sqrt()
+        torch.testing.assert_close((silent - one)[0], left, rtol=0.03, atol=1e-3)
 
 
 def test_a_model_of_velocities_learns_and_samples_the_data(episodes: Episodes) -> None:
     data = episodes((7, 7, 7, 7))
     signals, run, settings = signals_of(data), Run(seeds=(1,)), tiny(prediction="velocity", lambda_q=0.0)
-    network, schedule, deviation = Recording(1), LinearSchedule(10), signals.matrix.deviation
+    network, schedule, moments = Recording(1), LinearSchedule(10), signals.matrix.moments
     training = EpisodeTraining(settings, cast(Any, network), signals, [np.arange(4)], run, Journal(run, 10))
     chunk = training.draw()
     loss = training.losses(chunk, 0)  # the network gives zeros
     (x, k), clean = network.shown[0], signals.signals(chunk.episodes[:, 0])
-    estimate = clean_estimate(settings, schedule, deviation, torch.zeros_like(x), x, k)
+    estimate = clean_estimate(settings, schedule, moments, torch.zeros_like(x), x, k)
     torch.testing.assert_close(loss, (estimate - clean).square().mean(dim=(1, 2, 3)))
     (model,) = fit_episode_models(settings, data, run)
     step = torch.full((1, 4), 3)
-    expected = clean_estimate(settings, schedule, deviation, model.unet(clean, step), clean, step)
+    expected = clean_estimate(settings, schedule, moments, model.unet(clean, step), clean, step)
     torch.testing.assert_close(model.predict(clean, step), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -82,10 +82,11 @@ def test_ends_before_the_limit_are_true_and_those_at_it_are_judged(monkeypatch: 
         found = emitted(eaq, signals, DISCRETE)
         assert found.terminals[last].tolist() == (early | judged).tolist()
         assert (found.terminals ^ found.truncations)[last].all()
-    signals[..., -1] = -1.0  # nothing ever ends
-    uncut = emitted(eaq, signals, DISCRETE)
-    assert (uncut.lengths == 6).all()
-    assert not uncut.terminals.any()
+    signals[..., -1] = -1.0
+    signals[:, 3, -1] = -0.8  # no clear end, and here the least unclear
+    cut = emitted(eaq, signals, DISCRETE)
+    assert (cut.lengths == 4).all()
+    assert cut.terminals[cut.episode_starts[1:] - 1].all()
 
 
 def test_without_true_ends_in_the_data_every_end_is_a_cut() -> None:
