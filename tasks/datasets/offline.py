@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.errors import DataError
+from tasks.datasets.values import require_values
 from tasks.spec import TaskSpec
 
 BEHAVIOURS = ("expert", "medium", "random", "learner", "poor")
@@ -231,35 +232,7 @@ class OfflineDataset:
             raise DataError(
                 f"{self.spec.id}: episode_starts must rise from 0 to {self.n_steps}, one step or more each."
             )
-        for name in ("observations", "rewards", "states"):
-            column = getattr(self, name)
-            if column is not None:
-                self._refuse(name, ~np.isfinite(column), "finite")
-        both = self.terminals & self.truncations
-        self._refuse("truncations", both, "False where `terminals` is True")
-        early = (self.terminals | self.truncations).copy()
-        early[starts[1:] - 1] = False
-        self._refuse("terminals and truncations", early, "False before the last step of an episode")
-        action, spec = self.actions, self.spec.action
-        if spec.discrete:
-            self._refuse("actions", (action < 0) | (action >= spec.size), f"one of 0..{spec.size - 1}")
-            assert self.available_actions is not None  # a required column of discrete tasks
-            mask = self.available_actions[self.row_of_step()]
-            taken = np.take_along_axis(mask, action[..., None].astype(np.int64), axis=-1)[..., 0]
-            self._refuse("actions", ~taken, "available to the agent that took them (`available_actions`, same row)")
-        else:
-            inside = (action >= spec.low - 1e-6) & (action <= spec.high + 1e-6)  # NaN is not inside
-            self._refuse("actions", ~inside, f"in [{spec.low}, {spec.high}]")
-        if self.behaviour is not None:
-            self._refuse("behaviour", (self.behaviour < -1) | (self.behaviour >= len(BEHAVIOURS)), "a known code or -1")
-
-    def _refuse(self, column: str, bad: NDArray[np.bool_], expected: str) -> None:
-        if bad.any():
-            first = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise DataError(
-                f"{self.spec.id}: {int(bad.sum())} of {bad.size} entries of {column!r} are not {expected} "
-                f"(first at index {first})."
-            )
+        require_values(self, len(BEHAVIOURS))
 
 
 def concatenate(datasets: Sequence[OfflineDataset]) -> OfflineDataset:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tasks.common.errors import DataError
+from tasks.datasets import values
 from tasks.datasets.offline import OfflineDataset, concatenate
 from tasks.spec import ActionSpec, TaskSpec
 
@@ -115,7 +117,11 @@ def _with(column: np.ndarray, index: object, value: object) -> np.ndarray:
     return changed
 
 
-def test_validate_names_column_and_first_index(data: OfflineDataset) -> None:
+@pytest.mark.parametrize("block", [1, 2, 2**16])
+def test_validate_names_column_and_first_index(
+    data: OfflineDataset, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "_BLOCK", block)
     data.validate()
     assert data.available_actions is not None
     assert data.behaviour is not None
@@ -132,6 +138,24 @@ def test_validate_names_column_and_first_index(data: OfflineDataset) -> None:
     for columns, message in faults:
         with pytest.raises(DataError, match=message):
             data.replace(**columns).validate()
+
+
+def test_validate_counts_over_all_blocks(data: OfflineDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "_BLOCK", 1)
+    faulty = _with(data.rewards, ([1, 2, 2], [1, 0, 1]), np.nan)
+    with pytest.raises(DataError, match=r"3 of 6 entries of 'rewards' .*first at index \(1, 1\)"):
+        data.replace(rewards=faulty).validate()
+
+
+def test_validate_needs_little_memory_beside_the_data(data: OfflineDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "_BLOCK", 1_024)
+    many, spec = data.repeat(20_000), replace(SPEC, obs_dim=64, observation_features=tuple(map(str, range(64))))
+    wide = replace(many, spec=spec, observations=np.zeros((len(many.observations), 2, 64), np.float32))
+    tracemalloc.start()
+    wide.validate()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < wide.observations.size / 2  # a flag for each would be a byte
 
 
 def test_validate_refuses_actions_outside_the_box(data: OfflineDataset) -> None:
