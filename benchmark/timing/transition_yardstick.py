@@ -108,8 +108,10 @@ class PlainTransformer(nn.Module):
         return out
 
 
-def plain_updates(network: nn.Module, tokens: Tensor, batch_size: int, count: int, **adam: float) -> Callable[[], None]:
-    """So many training steps: a batch of tokens (S, ..., F), noise, EDM's loss, its gradient clipped, AdamW."""
+def plain_updates(
+    network: nn.Module, tokens: Tensor, batch_size: int, count: int, *, max_norm: float | None, **adam: float
+) -> Callable[[], None]:
+    """So many training steps: a batch of tokens (S, ..., F), noise, EDM's loss, its gradient clipped or not, AdamW."""
     optimiser, process = torch.optim.AdamW(network.parameters(), **adam), EDMProcess()  # type: ignore[arg-type]
     device = tokens.device
     generator = torch.Generator(device).manual_seed(0)
@@ -124,7 +126,8 @@ def plain_updates(network: nn.Module, tokens: Tensor, batch_size: int, count: in
             loss = process.losses(network, clean, level, noise).mean()
             optimiser.zero_grad()
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            if max_norm is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), max_norm)
             optimiser.step()
 
     return train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -40,6 +41,17 @@ PUBLISHED = {"train": 0.56, "sample": 7.0}
 steps."""
 TARGET, FEW_STEPS_TARGET = 2.0, 8.0
 
+
+@dataclass(frozen=True, slots=True)
+class _Optimiser:
+    learning_rate: float
+    weight_decay: float
+    max_norm: float | None
+
+
+OPTIMISERS = {"synther": _Optimiser(3e-4, 0.0, 1.0), "ins": _Optimiser(2e-4, 1e-4, None)}
+"""As the methods have them, in both forms."""
+
 Network = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -59,11 +71,11 @@ def _one(name: str, tokens: Tensor, plain: nn.Module, device: str) -> Iterator[M
     size = sum(p.numel() for p in plain.parameters())
     detail = f"{size / 1e6:.3g} M parameters, float32, {device}"
     apart = tokens[:, 0] if name == "synther" else tokens
-    rates = {"lr": 3e-4, "weight_decay": 0.0} if name == "synther" else {"lr": 2e-4, "weight_decay": 1e-4}
-    count = UPDATES[name]
+    count, how = UPDATES[name], OPTIMISERS[name]
+    rates = {"lr": how.learning_rate, "weight_decay": how.weight_decay}
     ours, theirs = interleaved_seconds(
         _our_updates(name, tokens, count, device),
-        plain_updates(plain, apart, BATCH, count, **rates),
+        plain_updates(plain, apart, BATCH, count, max_norm=how.max_norm, **rates),
         repetitions=3,
         device=device,
     )
@@ -132,10 +144,8 @@ def _our_updates(name: str, tokens: Tensor, count: int, device: str) -> Callable
     plan = TrainingPlan(
         updates=count,
         batch_size=BATCH,
-        learning_rate=2e-4 if of_ins else 3e-4,
-        weight_decay=1e-4 if of_ins else 0.0,
-        max_norm=None if of_ins else 1.0,
         ema_decay=0.995,
+        **asdict(OPTIMISERS[name]),
     )
     groups = TokenGroups(agents, apart=not of_ins)
     network = _network(name, agents).to(device)

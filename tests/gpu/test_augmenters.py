@@ -1,4 +1,4 @@
-"""Diffusion augmenters on a GPU: what they fit and generate is made as on the CPU.
+"""Augmenters that train on a GPU: what they fit and generate is made as on the CPU.
 
 `pytest -m gpu`; AUGMARL_TEST_DEVICE=cpu tries the tests themselves.
 """
@@ -14,13 +14,12 @@ import pytest
 from benchmark.checks import sample_dataset
 from methods.augmenters import AUGMENTERS
 from methods.base import Arrays, Budget, Run
-from methods.synthesis.model_augmenter import ModelAugmenter
 from tasks.datasets.offline import OfflineDataset
 
 DEVICE = os.environ.get("AUGMARL_TEST_DEVICE", "cuda")
 CLASSES: dict[type[Any], str] = {}  # and the first of the names of each
 for _name in AUGMENTERS.names():
-    if issubclass(AUGMENTERS.load(_name), ModelAugmenter):
+    if AUGMENTERS.load(_name).trains:
         CLASSES.setdefault(AUGMENTERS.load(_name), _name)
 
 pytestmark = pytest.mark.gpu

@@ -89,10 +89,11 @@ def test_plain_sparsemax_has_the_same_values_and_gradients() -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
-def test_plain_updates_learn() -> None:
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_plain_updates_learn(max_norm: float | None) -> None:
     network, tokens = PlainResidualMLP(2, 16), torch.ones(50, 2)
     before = [p.detach().clone() for p in network.parameters()]
-    plain_updates(network, tokens, 8, 3, lr=1e-3)()
+    plain_updates(network, tokens, 8, 3, max_norm=max_norm, lr=1e-3)()
     assert any(not torch.equal(p, q) for p, q in zip(before, network.parameters(), strict=True))
 
 
