@@ -79,6 +79,20 @@ def test_variants_share_a_fit_and_records_hold_what_was_told(start: Start, tmp_p
     assert list((tmp_path / "home" / "checkpoints").iterdir()) == []
 
 
+def test_augmenters_of_transitions_and_whole_episodes_run_from_end_to_end(start: Start, tmp_path: Path) -> None:
+    plan = json.loads(finish(start("plan", "--matrix", "transitions-smoke", "--json")))
+    assert plan["fits"] == {"missing": 2 * 6 * 2, "cells": 2 * 7 * 2}  # ins and ins-no-select are one fit
+    finish(start("run", "--matrix", "transitions-smoke", "--executor", "inline", "--timeout", str(SECONDS), "--json"))
+    records = list(read_records(tmp_path / "results"))
+    assert [record.status for record in records] == ["ok"] * 28
+    for record in records:
+        told: Any = record.augmenter_diagnosis
+        assert told["diverged"] is False
+        assert record.dataset_summary["synthetic_share"] >= 0.5
+        assert {"similarity", "dynamics_mse", "novelty", "oracle_reward"} <= record.quality.keys()
+        assert (record.quality.get("attention_correlation") is not None) == record.cell.augmenter.startswith("ins")
+
+
 def require_told(record: RunRecord) -> None:
     told: Any = record.augmenter_diagnosis
     assert told["heldout_denoising_loss"] > 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -94,6 +95,17 @@ def test_the_qualities_in_the_documentation_are_those_of_the_records(
     for row in rows:
         numbers = " | ".join(significant(row["means"][metric]) for metric in metrics)
         assert f"| `{row['augmenter']}` | {numbers} |" in page("quality").splitlines()
+
+
+def test_how_often_attention_is_one_agent_alone_is_told_as_the_records_have_it() -> None:
+    most = {}
+    for task in ("mpe--spread", "smac--3m"):
+        paths = list((ROOT / "results/runs/quick[amount_ratio=0.25,updates=4000]" / task).glob("*/ins/*/seed-*.json"))
+        assert len(paths) == 2 * 2 * 3
+        told = [json.loads(path.read_text())["augmenter_diagnosis"]["attention_one_hot"] for path in paths]
+        most[task] = math.ceil(100 * max(told))
+    assert f"at most {most['mpe--spread']}% of its rows are one agent\nalone" in page("quality")
+    assert f"on battles at most {most['smac--3m']}%" in page("quality")
 
 
 def test_the_curves_in_the_documentation_are_those_of_the_records() -> None:

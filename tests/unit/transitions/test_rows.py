@@ -72,6 +72,17 @@ def test_bits_become_the_nearest_available_action() -> None:
     found.validate()
 
 
+def test_codes_that_stand_for_no_action_become_the_nearest_ones() -> None:
+    """Of five actions 101, 110 and 111 mean nothing: 001 is as near to 101 as 100 is, and the first of them wins."""
+    bits = np.array([[[1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]] * 4, dtype=np.float32)
+    available, living = np.ones((4, 3, 5), dtype=np.bool_), np.ones((4, 2, 3), dtype=np.bool_)
+    available[1, :, 1:4] = False  # what remains is 0 and 4
+    found = told(available=available, living=living).emit(drawn(4, actions=bits), BATTLE)
+    assert found.actions[[0, 2, 3]].tolist() == [[1, 2, 3]] * 3
+    assert found.actions[1].tolist() == [4, 4, 4]
+    found.validate()
+
+
 def test_what_was_chosen_is_available_and_something_always_is() -> None:
     bits = np.tile(action_codes(5)[2], (1, 3, 1)).astype(np.float32)
     nothing, living = np.zeros((1, 3, 5), dtype=np.bool_), np.ones((1, 2, 3), dtype=np.bool_)

@@ -38,6 +38,23 @@ def test_the_loss_by_hand() -> None:
         torch.testing.assert_close(vae.losses(x, noise)[agent], 0.5 * (error + divergence))
 
 
+def test_training_lowers_the_error_of_what_is_rebuilt() -> None:
+    vae, x = made(), normal(1, 1, 256, 3, 4)
+    x[..., 2:] = x[..., :2]  # two numbers say it all
+    optimiser = torch.optim.Adam(vae.parameters(), lr=3e-3)
+
+    def error() -> float:
+        with torch.no_grad():
+            return float((vae.decode(vae.encode(x)[0]) - x).square().mean())
+
+    before = error()
+    for step in range(300):
+        optimiser.zero_grad()
+        torch.autograd.backward(vae.losses(x, normal(2 + step, 1, 256, 3, 2)).sum())
+        optimiser.step()
+    assert error() < 0.6 * before
+
+
 def test_the_deviation_of_the_posterior_is_bounded() -> None:
     vae = made()
     with torch.no_grad():
