@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -73,12 +73,12 @@ class Stitching:
         settings: see `StitchSettings`.
         model: on the run's device.
         data: what it was fitted on.
-        run: one seed.
+        run: one seed. Its checkpoint keeps the values of every pass, which take the longest; the rest is done again.
     """
 
     def __init__(self, settings: StitchSettings, model: StitchingModel, data: OfflineDataset, run: Run) -> None:
         self._settings, self._model, self._data = settings, model, data
-        self._run = replace(run, checkpoint=None)
+        self._run, self._journal = run, Journal(run, settings.passes * settings.value_updates)
         self._steps = StepTensors.of(data, model.scaling, run.device)
         self.original = self.final = StitchedEpisodes.original(data)
         self.report = StitchReport(radius=settings.radius)
@@ -156,9 +156,10 @@ class Stitching:
             batch_size=settings.value_batch_size,
             watcher=SlowTwin(module, target, settings.tau),
         )
-        journal = Journal(run, settings.passes * settings.value_updates)
-        trained = train(stage, journal, number * settings.value_updates, run.device)
+        trained = train(stage, self._journal, number * settings.value_updates, run.device)
         with torch.no_grad():
+            for name, parameter in module.named_parameters():  # those of a pass that a killed process finished
+                parameter.copy_(torch.from_numpy(trained.weights[name]))
             parts = [module(part[None])[0].amin(dim=0).cpu().numpy() for part in torch.split(rows, _ROWS)]
         return np.concatenate(parts), float(trained.loss[0])
 

@@ -19,6 +19,7 @@ from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import numpy_noise
 from methods.synthesis.emission import GeneratedRows, emit_episodes
 from methods.synthesis.emit import until_amount
+from methods.synthesis.kept_batches import KeptBatches
 from methods.synthesis.report import GenerationReport
 from tasks.datasets.offline import OfflineDataset, concatenate
 
@@ -44,7 +45,7 @@ def generate_episodes(
         model: fitted on `data`.
         data: the original episodes, whose ranges the result keeps.
         sampler: from noise to signals.
-        run: amount, seed, progress.
+        run: amount, seed, progress; with checkpoint and folder, batches of a killed generation are kept.
         report: filled; a window is an episode.
         episodes: how many, where the budget names no amount.
         owner: for messages and random streams.
@@ -56,9 +57,8 @@ def generate_episodes(
     amount, generator = run.budget.amount, run.generator(f"{owner}/noise")
     noise = numpy_noise(generator, model.device)
     largest = max(1, min(_EPISODES_AT_ONCE, _VALUES_AT_ONCE // (model.matrix.length * model.matrix.channels)))
-    parts: list[OfflineDataset] = []
-    values: list[NDArray[np.float32]] = []
-    lengths, marked = np.zeros(0, dtype=np.int64), 0
+    kept = KeptBatches(run, data.spec, generator)
+    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in kept.parts)])
     while (missing := _missing(lengths, amount, episodes, model.matrix.longest)) > 0:
         done, total = (len(lengths), episodes) if amount is None else (int(lengths.sum()), amount)
         tell = _at_most_every_second(partial(run.report, done, total, f"{owner}: {len(lengths)} episodes"))
@@ -72,20 +72,20 @@ def generate_episodes(
         with report.timed("heads"):
             rows = to_rows(model, decoded)
         with report.timed("bookkeeping"):
-            parts.append(emit_episodes(model, rows, data))
-        lengths = np.concatenate([lengths, parts[-1].lengths])
-        values.append(decoded.returns_to_go[:, 0])
-        marked += int(decoded.marked.sum())
+            part = emit_episodes(model, rows, data)
+            kept.add(part, {"values": decoded.returns_to_go[:, 0], "marked": decoded.marked})
+        lengths = np.concatenate([lengths, part.lengths])
     needed = episodes if amount is None else until_amount(lengths, amount)
-    result = concatenate(parts).take(np.arange(needed))
+    result = concatenate(kept.parts).take(np.arange(needed))
+    values, marked = (np.concatenate([told[name] for told in kept.numbers]) for name in ("values", "marked"))
     report.count(np.arange(len(lengths)) < needed, np.zeros(len(lengths), dtype=np.int64), reason="surplus")
-    report.extra["marked_share"] = marked / len(lengths)
+    report.extra["marked_share"] = float(marked.mean())
     report.extra["distributions"] = {
         "quantiles": list(_QUANTILES),
         "returns": {"original": _quantiles(data.returns()), "generated": _quantiles(result.returns())},
         "values": {
             "original": _quantiles(data.returns_to_go(model.settings.gamma)[data.episode_starts[:-1]]),
-            "predicted": _quantiles(np.concatenate(values)),
+            "predicted": _quantiles(values),
             "generated": _quantiles(result.returns_to_go(model.settings.gamma)[result.episode_starts[:-1]]),
         },
         "lengths": {"original": _quantiles(data.lengths), "generated": _quantiles(result.lengths)},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from methods.synthesis.whole_episodes import to_rows
 from tasks.common.errors import MethodError, UsageError
 from tasks.common.seeding import make_generator
 from tasks.datasets.offline import OfflineDataset
+from tests.unit.checkpoints import KilledError, Memory
 
 CONTINUOUS = sample_dataset("continuous").without_privileged()
 DISCRETE = sample_dataset("discrete").without_privileged()
@@ -166,6 +169,44 @@ def test_batches_bound_the_memory_and_the_noise_of_a_batch_is_its_own(monkeypatc
     assert max(counts) == 3
     assert found.n_steps >= 60
     assert len(np.unique(found.observations[found.row_starts[:-1]], axis=0)) == found.n_episodes
+
+
+def test_a_generation_killed_after_any_batch_ends_in_the_same_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_episodes, "_EPISODES_AT_ONCE", 5)
+    eaq, drawn, sample = fitted(BATTLE), [], EpisodeModel.sample
+
+    def counted(model: EpisodeModel, count: int, **how: Any) -> Tensor:
+        drawn.append(count)
+        return sample(model, count, **how)
+
+    monkeypatch.setattr(EpisodeModel, "sample", counted)
+
+    def generated(folder: Path | None = None, checkpoint: Memory | None = None) -> dict[str, bytes]:
+        run = Run(seeds=(1,), budget=Budget(amount=60), checkpoint=checkpoint, folder=folder)
+        columns = eaq.generate(BATTLE, run).columns()
+        told: Any = eaq.generation_told()
+        return {
+            **{name: column.tobytes() for name, column in columns.items()},
+            "told": json.dumps([told["distributions"], told["marked_share"]]).encode(),
+        }
+
+    plain, batches = generated(), len(drawn)
+    assert batches > 2
+    for kill_at in range(1, batches + 1):
+        folder, checkpoint = tmp_path / str(kill_at), Memory(kill_at)
+        with pytest.raises(KilledError):
+            generated(folder, checkpoint)
+        drawn.clear()
+        assert generated(folder, checkpoint) == plain
+        assert len(drawn) == batches - kill_at  # none is drawn twice
+    damaged = Memory()
+    generated(tmp_path / "damaged", damaged)
+    (tmp_path / "damaged" / "batch1" / "columns" / "rewards.npy").write_bytes(b"\0")
+    drawn.clear()
+    assert generated(tmp_path / "damaged", damaged) == plain
+    assert len(drawn) == batches
 
 
 def test_a_pass_that_does_not_fit_is_halved_with_the_same_result(
