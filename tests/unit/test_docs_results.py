@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+from typing import Any
 
 import pytest
 
@@ -63,10 +65,40 @@ def test_the_results_of_synthetic_data_alone_are_those_of_their_leaderboard() ->
     assert names == sorted(load_matrix("transitions-replaced").augmenters)
 
 
+def test_the_results_of_what_ins_compares_alone_are_those_of_their_leaderboards() -> None:
+    boards = (("particle", "medium", "cql[memory=none]"), ("smax", "poor", "cql[critic_hidden=128,memory=none]"))
+    cells = {}
+    for engine, dataset, _ in boards:
+        rows = rows_of(f"amount_ratio=1.0-mix=replace-updates=4000---{engine}")
+        for row in rows:
+            if row["dataset"] == dataset:
+                cells[engine, row["learner"], row["augmenter"]] = estimate(row, "iqm")
+        assert {row["augmenter"] for row in rows if row["dataset"] == dataset} == {"original", "synther", "ins"}
+    for name in ("original", "synther", "ins"):
+        told = [cells[engine, learner, name] for engine, _, last in boards for learner in ("bc[memory=none]", last)]
+        assert f"| `{name}` | {' | '.join(told)} |" in RESULTS
+
+
+def test_how_more_of_stitching_harms_is_told_as_it_was_recorded() -> None:
+    rows = {
+        row["learner"]: row for row in rows_of("amount_ratio=1.0-updates=4000---particle") if row["augmenter"] == "mbts"
+    }
+    bc, cql = (estimate(rows[learner], "lift") for learner in ("bc[memory=none]", "cql[memory=none]"))
+    (line,) = (line for line in RESULTS if line.startswith("| MADiTS, Tab. 1, `spread` `exp-m`"))
+    assert f"(`amount_ratio=1.0`): {bc}, and `cql` {cql} |" in line
+
+
+def rows_of(board: str) -> list[dict[str, Any]]:
+    """The cells of the page of a budget and an engine."""
+    (path,) = (ROOT / "results" / "site").glob(f"quick-{board}*/leaderboard.json")
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+    return [row for row in rows if "all" not in (row["task"], row["dataset"], row["learner"])]
+
+
 def assert_scores_are_told(board: str, places: list[tuple[str, str]]) -> list[str]:
     """A row of each augmenter on the page of that budget and engine, with a score for each dataset and learner."""
-    (path,) = (ROOT / "results" / "site").glob(f"quick-{board}*/leaderboard.json")
-    rows = [r for r in json.loads(path.read_text())["rows"] if "all" not in (r["task"], r["dataset"], r["learner"])]
+    datasets = {dataset for dataset, _ in places}
+    rows = [row for row in rows_of(board) if row["dataset"] in datasets]
     names = sorted({row["augmenter"] for row in rows})
     for name in names:
         own = {(row["dataset"], row["learner"]): estimate(row, "iqm") for row in rows if row["augmenter"] == name}
@@ -95,6 +127,36 @@ def test_the_qualities_in_the_documentation_are_those_of_the_records(
     for row in rows:
         numbers = " | ".join(significant(row["means"][metric]) for metric in metrics)
         assert f"| `{row['augmenter']}` | {numbers} |" in page("quality").splitlines()
+
+
+def test_what_whole_episodes_claim_is_told_as_the_records_have_it() -> None:
+    both, found = ("eaq", "eaq-noq"), {}
+    for dataset, name in itertools.product(("medium", "poor"), both):
+        cells = ROOT / "results/runs/quick[amount_ratio=0.25,updates=4000]/smac--3m" / dataset / name
+        records = [json.loads(path.read_text()) for path in sorted(cells.glob("bc*/seed-*.json"))]
+        assert len(records) == 3
+        found[dataset, name] = [
+            {
+                **record["quality_details"]["mean_return"],
+                "claims": record["quality"]["mean_return"],
+                "marked": record["augmenter_diagnosis"]["generation"]["marked_share"],
+            }
+            for record in records
+        ]
+
+    def between(dataset: str, names: tuple[str, ...], key: str, digits: int = 1) -> str:
+        values = [one[key] for name in names for one in found[dataset, name]]
+        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+    text = page("quality").replace("\n", " ")
+    (real, of_medium) = (found[dataset, "eaq"][0] for dataset in ("poor", "medium"))
+    assert f"last {real['original_mean_length']:.1f} steps and return {real['original']:.1f}" in text
+    assert f"they last {between('poor', both, 'mean_length')} and claim {between('poor', both, 'claims')};" in text
+    shares = [one["marked"] for name in both for one in found["poor", name]]
+    assert f"{min(shares):.0%}"[:-1] + f" to {max(shares):.0%} mark their end" in text
+    assert f"claims more than {max(one['max'] for name in both for one in found['poor', name]):.1f}," in text
+    assert f"`eaq` claims {between('medium', ('eaq',), 'claims')}" in text
+    assert f"`eaq-noq` {between('medium', ('eaq-noq',), 'claims')}, the data {of_medium['original']:.1f}" in text
 
 
 def test_how_often_attention_is_one_agent_alone_is_told_as_the_records_have_it() -> None:
