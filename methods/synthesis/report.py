@@ -85,7 +85,7 @@ class GenerationReport:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values. `acceptance_by_position` has None where no window was seen."""
+        """Plain values. `acceptance_by_position` has None where no window was seen, and is empty where all begin alike."""
         last = max(self._seen_at, default=-1)
         by_position = [
             self._accepted_at[position] / self._seen_at[position] if self._seen_at[position] else None
@@ -96,7 +96,7 @@ class GenerationReport:
             "accepted": self.accepted,
             "acceptance_rate": self.acceptance_rate,
             "rejected": dict(self.rejected),
-            "acceptance_by_position": by_position,
+            "acceptance_by_position": by_position if len(by_position) > 1 else [],
             "threshold": _finite(self.threshold),
             "threshold_kind": self.threshold_kind,
             "calibrated_threshold": _finite(self.calibrated),

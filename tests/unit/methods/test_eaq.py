@@ -194,6 +194,8 @@ def test_a_generation_killed_after_any_batch_ends_in_the_same_data(
 
     plain, batches = generated(), len(drawn)
     assert batches > 2
+    told: Any = eaq.generation_told()
+    assert told["acceptance_by_position"] == []  # every signal begins where an episode does
     for kill_at in range(1, batches + 1):
         folder, checkpoint = tmp_path / str(kill_at), Memory(kill_at)
         with pytest.raises(KilledError):
