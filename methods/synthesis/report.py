@@ -85,7 +85,7 @@ class GenerationReport:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values. `acceptance_by_position` has None where no window was seen, and is empty where all are alike."""
+        """Plain values. `acceptance_by_position`: None where no window was seen, empty where all begin alike."""
         last = max(self._seen_at, default=-1)
         by_position = [
             self._accepted_at[position] / self._seen_at[position] if self._seen_at[position] else None
