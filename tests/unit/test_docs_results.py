@@ -79,6 +79,14 @@ def test_the_results_of_what_ins_compares_alone_are_those_of_their_leaderboards(
         assert f"| `{name}` | {' | '.join(told)} |" in RESULTS
 
 
+def test_what_is_learned_from_little_is_told_as_it_was_recorded() -> None:
+    rows = rows_of("amount_ratio=5.0-updates=4000---smax")
+    assert sorted(row["augmenter"] for row in rows) == ["eaq", "eaq-noq", "original"]
+    for row in rows:
+        assert f"| `{row['augmenter']}` | {estimate(row, 'iqm')} | {estimate(row, 'lift')} |" in RESULTS
+    assert all(row["lift_low"] <= 0 <= row["lift_high"] for row in rows)  # undecided, as the text has it
+
+
 def test_how_more_of_stitching_harms_is_told_as_it_was_recorded() -> None:
     rows = {
         row["learner"]: row for row in rows_of("amount_ratio=1.0-updates=4000---particle") if row["augmenter"] == "mbts"
