@@ -79,6 +79,19 @@ def test_the_results_of_what_ins_compares_alone_are_those_of_their_leaderboards(
         assert f"| `{name}` | {' | '.join(told)} |" in RESULTS
 
 
+def test_where_the_targets_stand_is_told_as_it_was_measured() -> None:
+    folder, taken = ROOT / "results" / "timings", []
+    for names in (("20261130T052236Z", "20261130T052355Z"), ("20261130T222509Z",)):
+        documents = [json.loads((folder / f"{name}-cpu.json").read_text()) for name in names]
+        assert all(f"{name}-cpu.json" in page("timing") for name in names)
+        taken.append({m["name"]: m for document in documents for m in document["measurements"] if m["target"]})
+    assert taken[0].keys() == taken[1].keys()
+    for name, one in taken[0].items():
+        target = f"{one['comparison']} {one['target']:g} {one['unit']}"
+        row = f"| `{name}` | {target} | {one['value']:.3g} | {taken[1][name]['value']:.3g} |"
+        assert row in page("timing").splitlines()
+
+
 def test_what_is_learned_from_little_is_told_as_it_was_recorded() -> None:
     rows = rows_of("amount_ratio=5.0-updates=4000---smax")
     assert sorted(row["augmenter"] for row in rows) == ["eaq", "eaq-noq", "original"]
