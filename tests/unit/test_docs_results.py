@@ -100,6 +100,16 @@ def test_what_is_learned_from_little_is_told_as_it_was_recorded() -> None:
     assert all(row["lift_low"] <= 0 <= row["lift_high"] for row in rows)  # undecided, as the text has it
 
 
+def test_how_few_data_ins_needs_is_told_as_it_was_recorded() -> None:
+    cells = {
+        (row["dataset"], row["augmenter"]): row
+        for row in rows_of("amount_ratio=own-mix=replace-updates=4000---particle")
+    }
+    for name in ("original", "ins[amount=50000]"):
+        told = [estimate(cells[f"expert{share}", name], "iqm") for share in ("[fraction=0.1]", "[fraction=0.5]", "")]
+        assert f"| `{name}` | {' | '.join(told)} |" in RESULTS
+
+
 def test_how_more_of_stitching_harms_is_told_as_it_was_recorded() -> None:
     rows = {
         row["learner"]: row for row in rows_of("amount_ratio=1.0-updates=4000---particle") if row["augmenter"] == "mbts"
