@@ -17,15 +17,17 @@ from methods.diffusion.episodes.matrix import DecodedEpisodes
 from methods.diffusion.episodes.model import EpisodeModel
 from methods.diffusion.samplers import Sampler
 from methods.diffusion.sampling import numpy_noise
+from methods.journal import pack_generators, restore_generators
 from methods.synthesis.emission import GeneratedRows, emit_episodes
 from methods.synthesis.emit import until_amount
-from methods.synthesis.kept_batches import KeptBatches
 from methods.synthesis.report import GenerationReport
 from tasks.datasets.offline import OfflineDataset, concatenate
+from tasks.spec import TaskSpec
 
 _EPISODES_AT_ONCE = 512
 _VALUES_AT_ONCE = 2**23  # of all signals of a batch; a fixed rule, since another batch draws other noise
 _REPORT_SECONDS = 1.0
+_COLUMN = "column/"  # of a checkpoint
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -45,7 +47,7 @@ def generate_episodes(
         model: fitted on `data`.
         data: the original episodes, whose ranges the result keeps.
         sampler: from noise to signals.
-        run: amount, seed, progress; with checkpoint and folder, batches of a killed generation are kept.
+        run: amount, seed, progress; its checkpoint keeps what is drawn.
         report: filled; a window is an episode.
         episodes: how many, where the budget names no amount.
         owner: for messages and random streams.
@@ -57,8 +59,8 @@ def generate_episodes(
     amount, generator = run.budget.amount, run.generator(f"{owner}/noise")
     noise = numpy_noise(generator, model.device)
     largest = max(1, min(_EPISODES_AT_ONCE, _VALUES_AT_ONCE // (model.matrix.length * model.matrix.channels)))
-    kept = KeptBatches(run, data.spec, generator)
-    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in kept.parts)])
+    drawn = _Drawn(run, data.spec, generator)
+    lengths = drawn.all()[0].lengths
     while (missing := _missing(lengths, amount, episodes, model.matrix.longest)) > 0:
         done, total = (len(lengths), episodes) if amount is None else (int(lengths.sum()), amount)
         tell = _at_most_every_second(partial(run.report, done, total, f"{owner}: {len(lengths)} episodes"))
@@ -73,11 +75,11 @@ def generate_episodes(
             rows = to_rows(model, decoded)
         with report.timed("bookkeeping"):
             part = emit_episodes(model, rows, data)
-            kept.add(part, {"values": decoded.returns_to_go[:, 0], "marked": decoded.marked})
+            drawn.add(part, decoded)
         lengths = np.concatenate([lengths, part.lengths])
     needed = episodes if amount is None else until_amount(lengths, amount)
-    result = concatenate(kept.parts).take(np.arange(needed))
-    values, marked = (np.concatenate([told[name] for told in kept.numbers]) for name in ("values", "marked"))
+    whole, values, marked = drawn.all()
+    result = whole.take(np.arange(needed))
     report.count(np.arange(len(lengths)) < needed, np.zeros(len(lengths), dtype=np.int64), reason="surplus")
     report.extra["marked_share"] = float(marked.mean())
     report.extra["distributions"] = {
@@ -91,6 +93,36 @@ def generate_episodes(
         "lengths": {"original": _quantiles(data.lengths), "generated": _quantiles(result.lengths)},
     }
     return result
+
+
+class _Drawn:
+    """What was drawn so far, in this process or a killed one, whose generator then goes on where it was."""
+
+    def __init__(self, run: Run, spec: TaskSpec, generator: np.random.Generator) -> None:
+        self._checkpoint, self._generator = run.checkpoint, generator
+        self._parts = [OfflineDataset.empty(spec)]
+        self._values, self._marked = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
+        stored = None if run.checkpoint is None else run.checkpoint.load()
+        if stored is not None:
+            columns = {n.removeprefix(_COLUMN): np.array(a) for n, a in stored.items() if n.startswith(_COLUMN)}
+            self._parts = [OfflineDataset(spec=spec, **columns)]
+            self._values, self._marked = [np.array(stored["values"])], [np.array(stored["marked"])]
+            restore_generators([generator], stored["generator"])
+
+    def add(self, part: OfflineDataset, decoded: DecodedEpisodes) -> None:
+        """One batch more."""
+        self._parts.append(part)
+        self._values.append(decoded.returns_to_go[:, 0])
+        self._marked.append(decoded.marked)
+        if self._checkpoint is not None and self._checkpoint.due():
+            episodes, values, marked = self.all()
+            columns = {f"{_COLUMN}{name}": column for name, column in episodes.columns().items()}
+            state = pack_generators([self._generator])
+            self._checkpoint.save({**columns, "values": values, "marked": marked, "generator": state})
+
+    def all(self) -> tuple[OfflineDataset, NDArray[np.float32], NDArray[np.bool_]]:
+        """The episodes, Q (E,) at their first steps as predicted, and whether their ends (E,) are clear."""
+        return concatenate(self._parts), np.concatenate(self._values), np.concatenate(self._marked)
 
 
 def to_rows(model: EpisodeModel, decoded: DecodedEpisodes) -> GeneratedRows:

@@ -175,9 +175,9 @@ def test_what_whole_episodes_claim_is_told_as_the_records_have_it() -> None:
             for record in records
         ]
 
-    def between(dataset: str, names: tuple[str, ...], key: str, digits: int = 1) -> str:
+    def between(dataset: str, names: tuple[str, ...], key: str) -> str:
         values = [one[key] for name in names for one in found[dataset, name]]
-        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+        return f"{min(values):.1f} to {max(values):.1f}"
 
     text = page("quality").replace("\n", " ")
     (real, of_medium) = (found[dataset, "eaq"][0] for dataset in ("poor", "medium"))

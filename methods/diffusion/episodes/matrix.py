@@ -63,11 +63,11 @@ class Moments:
     def of(cls, rows: Tensor, data: OfflineDataset, padding: Tensor, length: int) -> Self:
         """Those of normalised rows (S + E, F), with padding (F,) up to `length` columns; one column at a time."""
         mean, deviation = (padding.new_zeros(length, len(padding), dtype=torch.float64) for _ in range(2))
-        first = data.row_starts[: data.n_episodes]
+        first, pad = data.row_starts[: data.n_episodes], padding.double()
         for column in range(length):
             there = first[data.lengths >= column] + column  # the row after an episode's last step too
             found = rows[torch.from_numpy(there).to(rows.device)].double()
-            share, pad = len(there) / data.n_episodes, padding.double()
+            share = len(there) / data.n_episodes
             mean[column] = found.sum(dim=0) / data.n_episodes + (1 - share) * pad
             square = (found - mean[column]).square().sum(dim=0) / data.n_episodes
             deviation[column] = (square + (1 - share) * (pad - mean[column]).square()).sqrt()
